@@ -1,0 +1,23 @@
+"""The errors that listening_clf raises: each says what was wrong, with what value, and what would be right."""
+
+from __future__ import annotations
+
+
+class ListeningError(Exception):
+    """Base of every error that listening_clf raises on purpose."""
+
+
+class TurnError(ListeningError, ValueError):
+    """A turn, or a list of turns, that cannot be read as one."""
+
+
+class TranscriptError(ListeningError, ValueError):
+    """A file that cannot be read as conversations. The message starts with the file and, where known, the line."""
+
+
+class CheckpointError(ListeningError):
+    """A checkpoint folder that is missing, incomplete, altered, or of a format this version does not know."""
+
+
+class TrainingError(ListeningError, ValueError):
+    """Data or settings that a model cannot be trained or measured with."""
