@@ -65,6 +65,10 @@ class Turn:
         return data
 
 
+TurnInContext: TypeAlias = tuple[Sequence[Turn], int]
+"""One turn with those before it: the turns of a conversation, and the index of the turn that is meant."""
+
+
 @dataclass(frozen=True)
 class Conversation:
     """The turns of one conversation, in the order in which they began."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from listening_clf.conversation import Speaker, Turn
+from listening_clf.conversation import Speaker, Turn, TurnInContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,9 +91,10 @@ class Encoder:
         """Encode `turns[index]` with the turns before it."""
         return self.encode_many([(turns, index)])[0]
 
-    def encode_many(self, items: Iterable[tuple[Sequence[Turn], int]]) -> list[Encoded]:
+    def encode_many(self, items: Iterable[TurnInContext]) -> list[Encoded]:
         """Encode each `(turns, index)`: the turn at that index with the turns before it. A text met twice is
-        tokenized once."""
+        tokenized once.
+        """
         items = list(items)
         texts = list({turn.text: None for turns, index in items for turn in turns[self._oldest(index) : index + 1]})
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)

@@ -1,0 +1,212 @@
+"""The checkpoint folder: what lies in it, how it is read, verified and written.
+
+    config.json, model.safetensors, tokenizer.json, tokenizer_config.json   as transformers reads them
+    onnx/model.onnx                                                        what the runtime loads
+    README.md                                                              the model card
+    listening_clf.json                                                     the manifest: ours, see `Manifest`
+
+Only JSON, safetensors and ONNX are ever loaded: nothing in the folder can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from listening_clf.errors import CheckpointError
+
+FORMAT_VERSION = 1
+"""Raised whenever an older version of this library could no longer read the folder."""
+
+MANIFEST = "listening_clf.json"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+ONNX = "onnx/model.onnx"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+NEEDED_TO_PREDICT = (CONFIG, TOKENIZER, ONNX)
+NEEDED_TO_TRAIN = (CONFIG, TOKENIZER, WEIGHTS)
+
+
+class Calibration(NamedTuple):
+    """Platt scaling of one label: probability = sigmoid(scale * logit + bias) (Platt 1999)."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `listening_clf.json` says of the model beside it."""
+
+    labels: tuple[str, ...]
+    """The model's labels in the order of its logits."""
+    thresholds: Mapping[str, float]
+    """For each label, the calibrated probability from which on it is given."""
+    calibration: Mapping[str, Calibration]
+    encoding: Mapping[str, Any]
+    """The fields of `encoding.EncodingSettings` that the model was trained with."""
+    codebook_version: str
+    training_data: tuple[Mapping[str, str], ...] = ()
+    """`{"name", "licence"}` of every data set that the model has seen labels of."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """sha256, in hexadecimal, of every other file of the folder by its path with forward slashes."""
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as a JSON object."""
+        return {
+            "format_version": self.format_version,
+            "labels": list(self.labels),
+            "thresholds": dict(self.thresholds),
+            "calibration": {label: calibration._asdict() for label, calibration in self.calibration.items()},
+            "encoding": dict(self.encoding),
+            "codebook_version": self.codebook_version,
+            "training_data": [dict(entry) for entry in self.training_data],
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            CheckpointError: a newer format version, or an entry that is missing or malformed.
+        """
+        version = data.get("format_version")
+        if not isinstance(version, int) or version < 1:
+            raise CheckpointError(f"{MANIFEST} has no valid format_version: {version!r}")
+        if version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"the checkpoint has format version {version}, this listening_clf reads up to {FORMAT_VERSION}: "
+                "upgrade with `pip install -U listening-clf`"
+            )
+        try:
+            labels = tuple(str(label) for label in data["labels"])
+            return cls(
+                labels=labels,
+                thresholds={label: float(data["thresholds"][label]) for label in labels},
+                calibration={label: Calibration(**data["calibration"][label]) for label in labels},
+                encoding=dict(data["encoding"]),
+                codebook_version=str(data["codebook_version"]),
+                training_data=tuple(dict(entry) for entry in data["training_data"]),
+                files={_inside(path): str(digest) for path, digest in data["files"].items()},
+                format_version=version,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{MANIFEST} is malformed: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint folder."""
+
+    folder: Path
+    manifest: Manifest
+    config: Mapping[str, Any]
+    """`config.json`, as transformers wrote it."""
+
+    @classmethod
+    def open(cls, folder: str | Path, needed: tuple[str, ...] = NEEDED_TO_PREDICT) -> Checkpoint:
+        """Read the folder and verify it: `needed` files are there, and every file has the sha256 of the manifest.
+
+        Raises:
+            CheckpointError: what is missing, altered, malformed or too new.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        for path in needed:
+            if not (folder / path).is_file():
+                raise CheckpointError(f"the checkpoint {folder} has no {path}")
+            if path not in manifest.files:
+                raise CheckpointError(f"{MANIFEST} in {folder} has no sha256 of {path}, so it cannot be verified")
+        for path, expected in manifest.files.items():
+            if (folder / path).is_file() and (found := sha256(folder / path)) != expected:
+                raise CheckpointError(
+                    f"{path} in {folder} is not the file that was saved (sha256 {found[:12]}…, expected "
+                    f"{expected[:12]}…): it was altered or cut short; get the checkpoint anew"
+                )
+        config = _read_json(folder / CONFIG)
+        id2label = config.get("id2label") or {}
+        if [id2label.get(str(i)) for i in range(len(id2label))] != list(manifest.labels):
+            raise CheckpointError(f"{CONFIG} and {MANIFEST} in {folder} do not name the same labels in the same order")
+        return cls(folder, manifest, config)
+
+    def copy_to(self, folder: str | Path) -> None:
+        """Copy the checkpoint's own files, and no others that may lie beside them."""
+        with new_folder(folder) as staging:
+            for path in (MANIFEST, *self.manifest.files):
+                if (self.folder / path).is_file():
+                    (staging / path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(self.folder / path, staging / path)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Complete the manifest with the sha256 of every file in the folder, and write it there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+    manifest = replace(manifest, files=files)
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a staging folder that takes the place of `path` when all went well, and vanishes when not.
+
+    A checkpoint that stands at `path` is replaced; it stays whole until its successor is complete.
+
+    Raises:
+        CheckpointError: something else stands at `path`.
+    """
+    path = Path(path)
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} is there already and is no checkpoint: name another folder, or empty it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        staging = Path(scratch) / "new"
+        staging.mkdir()
+        yield staging
+        if path.exists():
+            path.rename(Path(scratch) / "old")
+        staging.rename(path)
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}")
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder} is no listening_clf checkpoint: it has no {MANIFEST}")
+    return Manifest.from_dict(_read_json(folder / MANIFEST))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(data).__name__}")
+    return data
+
+
+def _inside(path: str) -> str:
+    """The path, if it stays within the folder it is relative to."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path or ":" in path:
+        raise CheckpointError(f"{MANIFEST} names the file {path!r}, which lies outside the checkpoint")
+    return path

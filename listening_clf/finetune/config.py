@@ -1,0 +1,92 @@
+"""What a training run is told: `TrainConfig`, from Python or from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from listening_clf.encoding import EncodingSettings
+from listening_clf.errors import TrainingError
+from listening_clf.labels import Label
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training run. The defaults fine-tune a 6-layer encoder."""
+
+    base: str
+    """The model to start from: a folder or a hub id, as transformers takes it."""
+    labels: tuple[str, ...] = tuple(label.value for label in Label)
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    epochs: int = 4
+    batch_size: int = 32
+    """Agent turns a step, over all processes."""
+    learning_rate: float = 3e-4
+    """The peak, reached after `warmup`, then falling linearly to zero."""
+    warmup: float = 0.1
+    """The share of all steps in which the learning rate rises."""
+    weight_decay: float = 0.01
+    asr_copies: float = 0.5
+    """The share of conversations that each epoch also shows as a speech recogniser would have written them."""
+    timing_dropout: float = 0.5
+    """The share of conversations with times that each epoch shows without them."""
+    context_dropout: float = 0.1
+    """The share of turns that each epoch shows without the turns before them."""
+    mixed_precision: str = "auto"
+    """"bf16", "fp16", "no", or "auto": bf16 where the device computes in it."""
+    checkpoint_steps: int = 200
+    """Steps between two checkpoints of the run: what a kill can lose at most."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("warmup", "asr_copies", "timing_dropout", "context_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise TrainingError(f"learning_rate must be above 0, not {self.learning_rate}")
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise TrainingError(f"labels must be a list of different names, not {list(self.labels)}")
+        if self.mixed_precision not in ("auto", "bf16", "fp16", "no"):
+            raise TrainingError(f'mixed_precision must be "auto", "bf16", "fp16" or "no", not {self.mixed_precision!r}')
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """Read the settings; what is left out keeps its default.
+
+        Raises:
+            TrainingError: a setting that there is not, or a value that it cannot have.
+        """
+        known = {entry.name for entry in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise TrainingError(f"there is no setting {unknown[0]!r}: expected one of {', '.join(sorted(known))}")
+        values = dict(data)
+        try:
+            if "encoding" in values:
+                values["encoding"] = EncodingSettings(**values["encoding"])
+            if "labels" in values:
+                values["labels"] = tuple(values["labels"])
+            return cls(**values)
+        except TypeError as error:
+            raise TrainingError(f"the settings cannot be read: {error}") from error
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> TrainConfig:
+        """Read the settings from a YAML file."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise TrainingError(f"{path} cannot be read as YAML: {error}") from error
+        if not isinstance(data, dict):
+            raise TrainingError(f"{path} must hold settings, one `name: value` a line")
+        return cls.from_dict(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as a JSON object."""
+        return asdict(self)

@@ -1,0 +1,122 @@
+"""Labelled conversations → what a training step takes: encoded turns with masked targets, in batches of one length."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from listening_clf.conversation import Conversation, TurnInContext
+from listening_clf.encoding import Encoded, Encoder
+from listening_clf.errors import TrainingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from listening_clf.finetune.config import TrainConfig
+
+_BUCKET_BATCHES = 50
+"""Batches are cut from runs of this many batches sorted by length: little padding, and still a random order."""
+
+
+class LabelledTurn(NamedTuple):
+    """An agent turn in its conversation, and what its annotators say of it."""
+
+    item: TurnInContext
+    targets: NDArray[np.float32]
+    """Shape (labels,): 1 given, 0 not given, NaN unknown."""
+
+
+class Example(NamedTuple):
+    """A labelled turn as the model reads it."""
+
+    encoded: Encoded
+    targets: NDArray[np.float32]
+
+
+def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str]) -> list[LabelledTurn]:
+    """Every agent turn that somebody annotated.
+
+    Raises:
+        TrainingError: a turn has a label that is not among `labels`, or no turn is annotated.
+    """
+    turns = []
+    for conversation in conversations:
+        known = np.array([label not in conversation.unlabelled for label in labels])
+        for index in conversation.agent_turns:
+            given = conversation.turns[index].labels
+            if given is None:
+                continue
+            if unknown := sorted(set(given) - set(labels)):
+                raise TrainingError(
+                    f"conversation {conversation.id!r}, turn {index}: unknown label {unknown[0]!r}; "
+                    f"the model's labels are {', '.join(labels)}"
+                )
+            targets = np.array([label in given for label in labels], dtype=np.float32)
+            turns.append(LabelledTurn((conversation.turns, index), np.where(known, targets, np.float32("nan"))))
+    if not turns:
+        raise TrainingError("no agent turn in the data is annotated: give turns a list of 'labels' (it may be empty)")
+    return turns
+
+
+def epoch_examples(
+    conversations: Sequence[Conversation], encoder: Encoder, config: TrainConfig, epoch: int
+) -> list[Example]:
+    """The examples of one epoch, with that epoch's own draw of copies and omissions.
+
+    They depend on the seed and the epoch alone, so that a run that resumes sees what it would have seen.
+    """
+    rng = np.random.default_rng([config.seed, epoch])
+    shown = []
+    for conversation in conversations:
+        if rng.random() < config.timing_dropout:
+            conversation = without_times(conversation)
+        shown.append(conversation)
+        if rng.random() < config.asr_copies:
+            shown.append(asr_style(conversation))
+    turns = labelled_turns(shown, config.labels)
+    alone = rng.random(len(turns)) < config.context_dropout
+    items = [without_context(turn.item) if drop else turn.item for turn, drop in zip(turns, alone, strict=True)]
+    return [Example(encoded, turn.targets) for encoded, turn in zip(encoder.encode_many(items), turns, strict=True)]
+
+
+def batches(examples: Sequence[Example], size: int, seed: Sequence[int]) -> Iterator[list[Example]]:
+    """All examples once, in batches of `size` turns of about the same length, in random order."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(examples))
+    cut = []
+    for start in range(0, len(order), size * _BUCKET_BATCHES):
+        bucket = sorted(order[start : start + size * _BUCKET_BATCHES], key=lambda i: len(examples[i].encoded.input_ids))
+        cut += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+    for batch in rng.permutation(len(cut)):
+        yield [examples[i] for i in cut[batch]]
+
+
+def asr_style(conversation: Conversation) -> Conversation:
+    """The conversation as a plain speech recogniser writes it: lower case, no punctuation.
+
+    A turn that is punctuation alone stays as it is.
+    """
+    turns = []
+    for turn in conversation.turns:
+        words = " ".join(turn.text.lower().translate(_SPOKEN).split())
+        turns.append(replace(turn, text=words or turn.text))
+    return replace(conversation, turns=tuple(turns))
+
+
+def without_times(conversation: Conversation) -> Conversation:
+    """The conversation as if nobody had measured when it was said."""
+    return replace(conversation, turns=tuple(replace(turn, start=None, end=None) for turn in conversation.turns))
+
+
+def without_context(item: TurnInContext) -> TurnInContext:
+    """The turn alone."""
+    turns, index = item
+    return turns[index : index + 1], 0
+
+
+_SPOKEN = str.maketrans(dict.fromkeys(string.punctuation + "–—…“”‘’", " ") | {"'": "", "’": ""})
+"""Punctuation becomes a space; apostrophes close up ("don't" → "dont"), as in the authored ASR conversations."""

@@ -1,0 +1,123 @@
+"""From a trained model to a checkpoint folder: float16 weights, ONNX quantized where that costs nothing, calibration."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+from listening_clf.checkpoint import CARD, ONNX, Calibration, Checkpoint, Manifest, new_folder, write_manifest
+from listening_clf.conversation import Conversation
+from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
+from listening_clf.finetune.config import TrainConfig
+from listening_clf.finetune.data import LabelledTurn, labelled_turns
+from listening_clf.finetune.metrics import label_metrics, macro_f1
+from listening_clf.labels import CODEBOOK_VERSION
+from listening_clf.runtime import Runtime, calibrated
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+MAX_F1_LOST = 0.005
+"""The int8 model is shipped if its macro F1 on dev is at most this much below the float32 one's."""
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: TrainConfig,
+    dev_data: Sequence[Conversation],
+    output: Path,
+    *,
+    training_data: Sequence[dict[str, str]] = (),
+    card: str = "",
+) -> None:
+    """Write the checkpoint folder. What is calibrated is the file that will run, quantized or not.
+
+    Raises:
+        CheckpointError: something other than a checkpoint stands at `output`.
+    """
+    dev = labelled_turns(dev_data, config.labels)
+    manifest = Manifest(
+        labels=config.labels,
+        thresholds=dict.fromkeys(config.labels, 0.5),
+        calibration=dict.fromkeys(config.labels, Calibration()),
+        encoding=config.encoding.to_dict(),
+        codebook_version=CODEBOOK_VERSION,
+        training_data=tuple(training_data),
+    )
+    with new_folder(output) as folder:
+        model.to(dtype=torch.float16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+        export_onnx(folder, folder / ONNX)
+        write_manifest(folder, manifest)
+        exact = _measure(folder, manifest, dev)
+        with tempfile.TemporaryDirectory() as scratch:
+            float32 = Path(scratch) / "float32.onnx"
+            (folder / ONNX).rename(float32)
+            quantize(float32, folder / ONNX)
+            write_manifest(folder, manifest)
+            fitted = _measure(folder, manifest, dev)
+            lost = exact[1] - fitted[1]
+            logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact[1], fitted[1])
+            if lost > MAX_F1_LOST:
+                logger.warning("int8 would cost %.1f points of macro F1: keeping float32", 100 * lost)
+                float32.replace(folder / ONNX)
+                fitted = exact
+        write_manifest(folder, fitted[0])
+
+
+def export_onnx(folder: Path, path: Path) -> None:
+    """Export the transformers model in `folder` as float32 ONNX with free batch size and length."""
+    # Eager attention becomes plain matrix products, which ONNX Runtime runs faster than the exported fused operator.
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = torch.export.Dim.DYNAMIC
+    torch.onnx.export(
+        model,
+        kwargs={name: torch.ones(2, 8, dtype=torch.int64) for name in names},
+        f=path,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_shapes={name: {0: free, 1: free} for name in names},
+    )
+
+
+def quantize(source: Path, target: Path) -> None:
+    """Quantize the weights of an ONNX model to int8, a scale a channel; activations are quantized as they come.
+
+    Weights use 7 of the 8 bits: on x86 without VNNI, products of full int8 weights overflow their 16-bit sums.
+    """
+    quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+
+
+def _measure(folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn]) -> tuple[Manifest, float]:
+    """The manifest with calibration and thresholds fitted to what `folder` answers on dev, and the macro F1 there."""
+    runtime = Runtime(Checkpoint.open(folder))
+    logits = runtime.logits(runtime.encoder.encode_many(turn.item for turn in dev))
+    targets = np.stack([turn.targets for turn in dev])
+    calibration = fit_calibration(logits, targets, manifest.labels)
+    probabilities = calibrated(logits, list(calibration.values()))
+    thresholds = fit_thresholds(probabilities, targets, manifest.labels)
+    f1 = macro_f1(label_metrics(probabilities, targets, thresholds))
+    return replace(manifest, calibration=calibration, thresholds=thresholds), f1

@@ -1,0 +1,59 @@
+"""Where a checkpoint comes from: bundled with the library, a folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT
+from listening_clf.errors import CheckpointError
+
+BUNDLED = Path(__file__).parent / "models"
+DEFAULT_MODEL = "small"
+
+
+def bundled_models() -> tuple[str, ...]:
+    """The names of the models that come with the library."""
+    return tuple(sorted(manifest.parent.name for manifest in BUNDLED.glob(f"*/{MANIFEST}")))
+
+
+def locate(
+    name_or_path: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    needed: tuple[str, ...] = NEEDED_TO_PREDICT,
+) -> Path:
+    """The folder of a checkpoint, downloaded first where it lies on the hub.
+
+    Args:
+        name_or_path: a bundled model's name (None: the default one), a folder, or a hub id, looked for in this order.
+        revision: a branch, tag or commit of the hub.
+        needed: the files to download from the hub, beside the manifest.
+
+    Raises:
+        CheckpointError: nothing is there by that name.
+    """
+    name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
+    if name in bundled_models():
+        return BUNDLED / name
+    if Path(name).is_dir():
+        return Path(name)
+    if isinstance(name_or_path, str) and name.count("/") == 1 and not name.startswith((".", "/")):
+        return _download(name, revision, needed)
+    raise CheckpointError(
+        f"there is no model {name!r}: expected a bundled model ({', '.join(bundled_models())}), "
+        "a checkpoint folder, or a hub id such as org/name"
+    )
+
+
+def _download(repo_id: str, revision: str | None, needed: tuple[str, ...]) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=[MANIFEST, *needed])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        wanted = repo_id if revision is None else f"{repo_id} at revision {revision}"
+        raise CheckpointError(
+            f"the model {wanted} is no local folder and cannot be had from the hub: {error}"
+        ) from error
+    return Path(folder)

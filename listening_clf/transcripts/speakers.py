@@ -1,0 +1,43 @@
+"""Who is the agent: from the names in a file to the two sides of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from listening_clf.conversation import SPEAKERS, Speaker
+from listening_clf.transcripts.source import Place, excerpt
+
+_NAMES_SHOWN = 5
+
+
+def sides(names: Iterable[str], agent: str | None, place: Place) -> dict[str, Speaker]:
+    """Say of each name whether it is the agent or the customer.
+
+    Args:
+        names: who speaks, turn by turn.
+        agent: the agent's name, in any case; all others are customers. None: the names must be agent and customer.
+        place: where the conversation stands, for the error.
+
+    Raises:
+        TranscriptError: it cannot be told who is the agent, or nobody is.
+    """
+    names = list(dict.fromkeys(names))
+    if not names:
+        raise place.error("there are no turns")
+    if agent is None and not all(_key(name) in SPEAKERS for name in names):
+        raise place.error(f"the speakers are {_listed(names)}: say which one is the agent with --agent NAME")
+    wanted = _key("agent" if agent is None else agent)
+    found: dict[str, Speaker] = {name: "agent" if _key(name) == wanted else "customer" for name in names}
+    if "agent" not in found.values():
+        sought = "" if agent is None else f"nobody is called {agent!r}, "
+        raise place.error(f"no agent turn: {sought}the speakers are {_listed(names)}")
+    return found
+
+
+def _key(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(excerpt, names[:_NAMES_SHOWN]))
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

@@ -1,0 +1,153 @@
+"""What a model is trained on and what it is chosen by: every corpus, annotated and split.
+
+`python -m training.data` prints what there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from listening_clf.conversation import Conversation
+from listening_clf.errors import TrainingError
+from listening_clf.labels import Label
+from training.annotate import FOLDER as ANNOTATIONS
+from training.annotate import annotate
+from training.corpora import annomi, authored, esconv, mrda, multiwoz, star
+from training.corpora.text import mended
+
+Split: TypeAlias = Literal["train", "dev"]
+Part: TypeAlias = Literal["dev", "test"]
+"""What a conversation is held out for."""
+
+SPLITS = Path(__file__).parent / "splits.json"
+
+SAMPLE_SEED = 0
+
+
+def load_split(split: Split) -> list[Conversation]:
+    """The labelled conversations of one split, all corpora.
+
+    MRDA gives its val split to dev, and of its train split what `sample_changes` keeps to train.
+
+    Raises:
+        TrainingError: a corpus or an annotation is not what it is known to be, or a conversation that is held out has
+            come among those to train on.
+    """
+    conversations = chain(_annotated(), authored.read())
+    held_out = _held_out()
+    if split == "dev":
+        dev = [conversation for conversation in conversations if _part_of(conversation, held_out) == "dev"]
+        return dev + list(mrda.read("val"))
+    train = [conversation for conversation in conversations if _part_of(conversation, held_out) is None]
+    train += sample_changes(mrda.read("train"))
+    check_none_held_out(train)
+    return train
+
+
+def load_esconv() -> list[Conversation]:
+    """ESConv's annotated conversations, a domain that no model was trained on. For evaluation only."""
+    return list(map(mended, annotate(esconv.read(), ANNOTATIONS / "esconv.jsonl")))
+
+
+def check_none_held_out(train: Iterable[Conversation]) -> None:
+    """Check that no conversation to train on is kept for development or test.
+
+    Raises:
+        TrainingError: one is.
+    """
+    held_out = _held_out()
+    if found := [conversation.id for conversation in train if _part_of(conversation, held_out)]:
+        raise TrainingError(f"held out for development or test, not to be trained on: {', '.join(map(str, found))}")
+
+
+def sample_changes(changes: Iterable[Conversation]) -> list[Conversation]:
+    """Keep MRDA's interruptions, and for each of them two other changes of speaker.
+
+    One of the two comes after an utterance that was left unfinished and is yet no interruption (its speaker abandoned
+    it, or a backchannel came): from the words alone this is the hard kind. The other one is any other change of
+    speaker. Which ones is drawn at random within each kind, so that overlap stays as frequent as it is in the meetings:
+    to prefer what overlaps would teach a model that an overlap speaks against an interruption.
+    """
+    interruptions, unfinished, others = [], [], []
+    for change in changes:
+        if change.turns[-1].labels:
+            interruptions.append(change)
+        elif change.meta["broken_off"]:
+            unfinished.append(change)
+        else:
+            others.append(change)
+    rng = np.random.default_rng(SAMPLE_SEED)
+    drawn = [
+        kind[index]
+        for kind in (unfinished, others)
+        for index in sorted(rng.permutation(len(kind))[: len(interruptions)])
+    ]
+    return interruptions + drawn
+
+
+def main() -> None:
+    """Print how much of what each corpus gives to each split."""
+    table = Table("corpus", "split", "conversations", "agent turns", *Label)
+    for split, conversations in (
+        ("train", load_split("train")),
+        ("dev", load_split("dev")),
+        ("evaluation", load_esconv()),
+    ):
+        by_corpus = defaultdict(list)
+        for conversation in conversations:
+            by_corpus[conversation.meta["corpus"]].append(conversation)
+        for corpus, members in by_corpus.items():
+            table.add_row(corpus, split, str(len(members)), *_counts(members))
+    Console().print(table)
+    Console().print("Under each label: the turns that carry it / those of which it is not known whether they do.")
+
+
+def _annotated() -> Iterator[Conversation]:
+    yield from annotate(annomi.read(), ANNOTATIONS / "annomi.jsonl")
+    yield from annotate(star.read(), ANNOTATIONS / "star.jsonl")
+    yield from map(mended, annotate(multiwoz.read(), ANNOTATIONS / "multiwoz.jsonl"))
+
+
+def _held_out() -> dict[str, Part]:
+    """The conversations that splits.json lists, all corpora, and what they are kept for."""
+    splits = json.loads(SPLITS.read_text("utf-8"))
+    return {
+        conversation: part
+        for corpus in splits.values()
+        for part in get_args(Part)
+        for conversation in corpus.get(part, ())
+    }
+
+
+def _part_of(conversation: Conversation, held_out: Mapping[str, Part]) -> Part | None:
+    """What an annotated or authored conversation is kept for; None if it is there to train on."""
+    if conversation.meta["corpus"] == "authored":
+        return "dev" if str(conversation.id).endswith("0") else None
+    return held_out.get(str(conversation.id))
+
+
+def _counts(conversations: Iterable[Conversation]) -> list[str]:
+    """The number of annotated turns, then of each label: known to be there / unknown."""
+    turns = 0
+    positive: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for conversation in conversations:
+        for turn in conversation.turns:
+            if turn.labels is not None:
+                turns += 1
+                positive.update(turn.labels)
+                unknown.update(conversation.unlabelled)
+    return [f"{turns:,}", *(f"{positive[label]:,} / {unknown[label]:,}" for label in Label)]
+
+
+if __name__ == "__main__":
+    main()

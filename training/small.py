@@ -1,0 +1,53 @@
+"""Make the bundled model `small`: `python -m training.small`, and again with `--resume` if it was cut off."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from listening_clf.finetune import TrainConfig, train
+from training.base import local_base
+from training.data import load_split
+from training.timing import timed_copies
+
+ROOT = Path(__file__).parent.parent
+
+TRAINING_DATA = (
+    {"name": "AnnoMI", "licence": "none stated; published by its authors (Wu et al. 2022, 2023)"},
+    {"name": "STAR", "licence": "MIT"},
+    {"name": "MultiWOZ 2.1", "licence": "Apache-2.0"},
+    {"name": "MRDA", "licence": "GPL-3.0"},
+    {"name": "listening_clf authored conversations", "licence": "Apache-2.0"},
+)
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="The checkpoint folder to write.")] = ROOT / "runs" / "small",
+    config: Annotated[Path, typer.Option(help="The settings.")] = ROOT / "configs" / "small.yaml",
+    resume: Annotated[bool, typer.Option(help="Go on from where a run was cut off.")] = False,
+) -> None:
+    """Train the bundled model on the train split of all corpora, and choose its thresholds on dev."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = TrainConfig.from_yaml(config)
+    settings = replace(settings, base=local_base(settings.base))
+    written = load_split("train")
+    timed = timed_copies(written, np.random.default_rng(settings.seed))
+    dev = [conversation for conversation in load_split("dev") if conversation.meta["corpus"] != "mrda"]
+    train(
+        settings,
+        [*written, *timed],
+        dev,
+        output,
+        training_data=TRAINING_DATA,
+        card=(ROOT / "model_card.md").read_text(encoding="utf-8"),
+        resume=resume,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
