@@ -169,8 +169,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         CheckpointError: something else stands at `path`.
     """
     path = Path(path)
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path} is there already and is no checkpoint: name another folder, or empty it first")
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         staging = Path(scratch) / "new"
@@ -179,6 +178,16 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         if path.exists():
             path.rename(Path(scratch) / "old")
         staging.rename(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a checkpoint may be written to `path`: that nothing but a checkpoint stands there.
+
+    Raises:
+        CheckpointError: something else does.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} is there already and is no checkpoint: name another folder, or empty it first")
 
 
 def sha256(path: Path) -> str:

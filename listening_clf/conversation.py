@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,6 +13,9 @@ SPEAKERS: tuple[Speaker, ...] = get_args(Speaker)
 
 MAX_TURN_CHARS = 20_000
 """The longest text that one turn may have, in characters (about half an hour of speech)."""
+
+MAX_SECONDS = 10**10
+"""The latest time that a turn may have: wide enough for clocks that count from 1970."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,9 @@ def _check_time(name: str, seconds: object) -> None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TurnError(f"{name} must be a number of seconds, not {_shown(seconds)}")
-    if not math.isfinite(seconds) or seconds < 0:
-        raise TurnError(f"{name} must be a number of seconds from 0 on, not {seconds}")
+    if not 0 <= seconds <= MAX_SECONDS:  # false for NaN, too
+        shown = "one of too many digits" if seconds > MAX_SECONDS else seconds
+        raise TurnError(f"{name} must be a number of seconds from 0 to {MAX_SECONDS:,}, not {shown}")
 
 
 def _strings(name: str, values: object) -> tuple[str, ...]:

@@ -156,9 +156,13 @@ def as_text_pair(turns: Sequence[Turn], index: int) -> tuple[str, str | None]:
     return turns[index].text, " ".join(parts) or None
 
 
-def pad(batch: Sequence[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
-    """Stack encoded turns into the model's arrays, each of shape (len(batch), longest turn of the batch)."""
-    shape = len(batch), max(len(encoded.input_ids) for encoded in batch)
+def pad(batch: Sequence[Encoded], pad_id: int, to_multiple_of: int = 1) -> dict[str, NDArray[np.int64]]:
+    """Stack encoded turns into the model's arrays.
+
+    Each has the shape (len(batch), longest turn of the batch), the length rounded up to a multiple of `to_multiple_of`.
+    """
+    longest = max(len(encoded.input_ids) for encoded in batch)
+    shape = len(batch), -(-longest // to_multiple_of) * to_multiple_of
     input_ids = np.full(shape, pad_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
     token_type_ids = np.zeros(shape, dtype=np.int64)

@@ -13,7 +13,7 @@ import typer
 from listening_clf.finetune import TrainConfig, train
 from training.base import local_base
 from training.data import load_split
-from training.timing import timed_copies
+from training.timing import with_times
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,16 +32,13 @@ def main(
     resume: Annotated[bool, typer.Option(help="Go on from where a run was cut off.")] = False,
 ) -> None:
     """Train the bundled model on the train split of all corpora, and choose its thresholds on dev."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("listening_clf").setLevel(logging.INFO)
     settings = TrainConfig.from_yaml(config)
-    settings = replace(settings, base=local_base(settings.base))
-    written = load_split("train")
-    timed = timed_copies(written, np.random.default_rng(settings.seed))
-    dev = [conversation for conversation in load_split("dev") if conversation.meta["corpus"] != "mrda"]
     train(
-        settings,
-        [*written, *timed],
-        dev,
+        replace(settings, base=local_base(settings.base)),
+        list(with_times(load_split("train"), np.random.default_rng(settings.seed))),
+        load_split("dev"),
         output,
         training_data=TRAINING_DATA,
         card=(ROOT / "model_card.md").read_text(encoding="utf-8"),

@@ -49,11 +49,11 @@ LONGEST_OVERLAP = 0.8
 SPOKEN_CHANNELS = frozenset({"phone", "video"})
 
 
-def timed_copies(conversations: Iterable[Conversation], rng: np.random.Generator) -> Iterator[Conversation]:
-    """Copy, with simulated times, those conversations that are spoken but have none: AnnoMI's and authored calls."""
+def with_times(conversations: Iterable[Conversation], rng: np.random.Generator) -> Iterator[Conversation]:
+    """Give simulated times to those conversations that are spoken but have none: AnnoMI's and the authored calls."""
     for conversation in conversations:
-        if conversation.meta["corpus"] == "annomi" or conversation.meta.get("channel") in SPOKEN_CHANNELS:
-            yield simulate_times(conversation, rng)
+        spoken = conversation.meta["corpus"] == "annomi" or conversation.meta.get("channel") in SPOKEN_CHANNELS
+        yield simulate_times(conversation, rng) if spoken else conversation
 
 
 def simulate_times(conversation: Conversation, rng: np.random.Generator) -> Conversation:

@@ -4,6 +4,6 @@ Needs the `train` extra: `pip install "listening-clf[train]"`. Predicting needs 
 """
 
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.train import train
+from listening_clf.finetune.loop import train
 
 __all__ = ["TrainConfig", "train"]

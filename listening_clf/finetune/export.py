@@ -1,4 +1,4 @@
-"""From a trained model to a checkpoint folder: float16 weights, ONNX quantized where that costs nothing, calibration."""
+"""From a trained model to a checkpoint folder: float16 weights, ONNX (int8 where that costs nothing), calibration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +21,6 @@ from listening_clf.finetune.data import LabelledTurn, labelled_turns
 from listening_clf.finetune.metrics import label_metrics, macro_f1
 from listening_clf.labels import CODEBOOK_VERSION
 from listening_clf.runtime import Runtime, calibrated
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +53,8 @@ def export(
         training_data=tuple(training_data),
     )
     with new_folder(output) as folder:
-        model.to(dtype=torch.float16).save_pretrained(folder)
+        torch.nn.Module.to(model, torch.float16)
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / CARD).write_text(card, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 
 from listening_clf.errors import TrainingError
 

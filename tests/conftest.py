@@ -1,0 +1,53 @@
+"""Real parts for the tests: the bundled model, and a tiny one that is trained within seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from listening_clf import Conversation, ListeningClassifier
+from listening_clf.hub import BUNDLED
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def bundled() -> ListeningClassifier:
+    return ListeningClassifier.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def bundled_folder() -> Path:
+    return BUNDLED / "small"
+
+
+@pytest.fixture(scope="session")
+def conversations() -> list[Conversation]:
+    """Some of the authored conversations, fully labelled."""
+    from training.corpora import authored
+
+    return list(authored.read())[:24]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, conversations: list[Conversation]) -> str:
+    """A BERT of two small layers that knows nothing yet, with a vocabulary of the conversations."""
+    from tokenizers.implementations import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("base")
+    wordpieces = BertWordPieceTokenizer(lowercase=True)
+    texts = [turn.text for conversation in conversations for turn in conversation.turns]
+    wordpieces.train_from_iterator(texts, vocab_size=800, show_progress=False)
+    BertTokenizerFast(tokenizer_object=wordpieces._tokenizer).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=wordpieces.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(folder)
+    return str(folder)

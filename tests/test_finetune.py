@@ -1,0 +1,269 @@
+"""Fine-tuning, with a tiny model: what is learned from, what is written, and that a run can be resumed."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from listening_clf import CheckpointError, Conversation, Label, ListeningClassifier, TrainingError, Turn
+from listening_clf.checkpoint import ONNX, WEIGHTS, Checkpoint
+from listening_clf.encoding import Encoded, EncodingSettings
+from listening_clf.finetune import TrainConfig, train
+from listening_clf.finetune.base import load_base
+from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
+from listening_clf.finetune.data import Example, asr_style, batches, epoch_examples, labelled_turns
+from listening_clf.finetune.loop import masked_bce
+from listening_clf.finetune.metrics import expected_calibration_error, label_metrics, macro_f1
+from listening_clf.runtime import calibrated
+
+NAN = math.nan
+
+
+# data
+
+
+def test_only_annotated_agent_turns_are_learned_from_and_unknown_labels_are_nan() -> None:
+    turns = (
+        Turn("customer", "It broke."),
+        Turn("agent", "What broke?", labels=("open_question",)),
+        Turn("agent", "Okay."),
+    )
+    (only,) = labelled_turns([Conversation(turns, unlabelled=("summary",))], tuple(Label))
+    assert only.item == (turns, 1)
+    np.testing.assert_array_equal(only.targets, [0, 0, 1, NAN, 0])
+
+
+def test_an_unknown_label_is_named_with_its_turn() -> None:
+    conversation = Conversation((Turn("agent", "Okay.", labels=("sumary",)),), id="c7")
+    with pytest.raises(TrainingError, match="conversation 'c7', turn 0: unknown label 'sumary'"):
+        labelled_turns([conversation], tuple(Label))
+
+
+def test_data_without_annotations_is_refused() -> None:
+    with pytest.raises(TrainingError, match="no agent turn in the data is annotated"):
+        labelled_turns([Conversation((Turn("agent", "Okay."),))], tuple(Label))
+
+
+def test_asr_style_has_neither_capitals_nor_punctuation() -> None:
+    conversation = Conversation((Turn("agent", "So, you don't KNOW - do you?"), Turn("customer", "...")))
+    assert [turn.text for turn in asr_style(conversation).turns] == ["so you dont know do you", "..."]
+
+
+def test_batches_hold_every_example_once_and_little_padding() -> None:
+    rng = np.random.default_rng(0)
+    examples = [Example(Encoded([n] * int(rng.integers(5, 100)), 0), np.zeros(5, np.float32)) for n in range(1000)]
+    cut = list(batches(examples, 16, (0, 0)))
+    assert sorted(example.encoded.input_ids[0] for batch in cut for example in batch) == list(range(1000))
+    padded = sum(len(batch) * max(len(example.encoded.input_ids) for example in batch) for batch in cut)
+    assert padded < 1.1 * sum(len(example.encoded.input_ids) for example in examples)
+    assert [len(batch) for batch in cut] != sorted(len(batch) for batch in cut)
+
+
+# loss, calibration, metrics
+
+
+def test_unknown_labels_have_no_part_in_the_loss() -> None:
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
+    loss = masked_bce(logits, torch.tensor([[1.0, NAN], [NAN, 0.0]]))
+    expected = math.log1p(math.exp(-2.0)) + math.log1p(math.exp(3.0))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad == 0).tolist() == [[False, True], [True, False]]
+
+
+def test_calibration_brings_overconfident_logits_back() -> None:
+    rng = np.random.default_rng(0)
+    true_logits = rng.normal(0, 2, (20_000, 1))
+    targets = (rng.random(true_logits.shape) < 1 / (1 + np.exp(-true_logits))).astype(np.float32)
+    overconfident = 3 * true_logits + 1
+    calibration = fit_calibration(overconfident, targets, ["summary"])
+    assert calibration["summary"].scale == pytest.approx(1 / 3, rel=0.05)
+    before = expected_calibration_error(1 / (1 + np.exp(-overconfident[:, 0])), targets[:, 0])
+    after = expected_calibration_error(calibrated(overconfident, list(calibration.values()))[:, 0], targets[:, 0])
+    assert after < 0.02 < 0.1 < before
+
+
+def test_the_threshold_is_the_one_with_the_best_f1() -> None:
+    probabilities = np.array([[0.9], [0.6], [0.5], [0.4], [0.1]])
+    targets = np.array([[1], [1], [0], [NAN], [0]])
+    thresholds = fit_thresholds(probabilities, targets, ["summary"])
+    assert thresholds["summary"] == pytest.approx(0.55)
+    assert label_metrics(probabilities, targets, thresholds)["summary"].f1 == 1
+
+
+def test_metrics_leave_out_what_is_unknown() -> None:
+    probabilities = np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9]])
+    targets = np.array([[1, NAN], [0, NAN], [1, 0]])
+    metrics = label_metrics(probabilities, targets, {"summary": 0.5, "reflection": 0.5})
+    assert (metrics["summary"].precision, metrics["summary"].recall, metrics["summary"].support) == (0.5, 0.5, 2)
+    assert (metrics["reflection"].turns, metrics["reflection"].support) == (1, 0)
+    assert macro_f1(metrics) == 0.5
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"base": "x", "epoch": 3}, "there is no setting 'epoch': expected one of asr_copies, base"),
+        ({"base": "x", "epochs": 0}, "epochs must be 1 or more, not 0"),
+        ({"base": "x", "warmup": 2}, "warmup must lie between 0 and 1, not 2"),
+        ({"base": "x", "learning_rate": -1}, "learning_rate must be above 0"),
+        ({"base": "x", "labels": ["a", "a"]}, "labels must be a list of different names"),
+        ({"base": "x", "mixed_precision": "int8"}, "mixed_precision must be"),
+        ({"base": "x", "encoding": {"budget": 3}}, "the settings cannot be read"),
+        ({}, "the settings cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        TrainConfig.from_dict(settings)
+    assert problem in str(caught.value)
+
+
+def test_settings_come_from_yaml(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("base: org/name\nepochs: 2\nencoding: {context_tokens: 64}\n")
+    config = TrainConfig.from_yaml(tmp_path / "run.yaml")
+    assert (config.base, config.epochs, config.encoding.context_tokens) == ("org/name", 2, 64)
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_the_committed_settings_can_be_read() -> None:
+    for path in (Path(__file__).parent.parent / "configs").glob("*.yaml"):
+        assert TrainConfig.from_yaml(path).labels == tuple(Label)
+
+
+# training
+
+
+@pytest.fixture(scope="module")
+def config(tiny_base: str) -> TrainConfig:
+    return TrainConfig(
+        tiny_base,
+        encoding=EncodingSettings(context_tokens=48, max_length=128),
+        epochs=2,
+        learning_rate=1e-3,
+        batch_size=16,
+        checkpoint_steps=5,
+        mixed_precision="no",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(config: TrainConfig, conversations: list[Conversation], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "model"
+    return train(config, conversations[:16], conversations[16:], output, card="# A tiny model\n")
+
+
+def test_a_new_head_sees_the_first_token_through_an_identity(config: TrainConfig) -> None:
+    model, _ = load_base(config)
+    dense: Any = model.base_model.pooler.dense
+    torch.testing.assert_close(dense.weight, torch.eye(32))
+
+
+def test_a_trained_head_is_kept(config: TrainConfig, trained: Path) -> None:
+    model, _ = load_base(replace(config, base=str(trained)))
+    saved = load_file(trained / WEIGHTS)
+    torch.testing.assert_close(model.state_dict()["classifier.weight"], saved["classifier.weight"].float())
+    torch.testing.assert_close(
+        model.state_dict()["bert.pooler.dense.weight"], saved["bert.pooler.dense.weight"].float()
+    )
+
+
+def test_a_base_that_is_not_there_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the base model .* cannot be loaded"):
+        load_base(replace(config, base=str(tmp_path)))
+
+
+def test_a_base_that_reads_too_little_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(TrainingError, match=r"encoding.max_length is 512, but the base model .* reads at most 128"):
+        load_base(replace(config, encoding=EncodingSettings()))
+
+
+def test_training_writes_a_checkpoint_that_predicts(trained: Path, conversations: list[Conversation]) -> None:
+    manifest = Checkpoint.open(trained).manifest
+    assert set(manifest.files) >= {WEIGHTS, ONNX, "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert manifest.labels == tuple(Label)
+    predictions = ListeningClassifier.from_pretrained(trained).predict_conversation(conversations[0])
+    assert len(predictions) == len(conversations[0].agent_turns)
+    assert [path.name for path in trained.parent.iterdir()] == [trained.name]
+
+
+def test_training_learns_what_it_is_shown(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    config = replace(config, epochs=25, learning_rate=3e-3, asr_copies=0, context_dropout=0)
+    shown = conversations[:6]
+    classifier = ListeningClassifier.from_pretrained(train(config, shown, shown, tmp_path / "model"))
+    turns = labelled_turns(shown, config.labels)
+    probabilities = classifier._runtime.probabilities(turn.item for turn in turns)
+    metrics = label_metrics(probabilities, np.stack([turn.targets for turn in turns]), classifier.thresholds)
+    assert macro_f1(metrics) > 0.9
+
+
+def test_other_labels_make_another_model(config: TrainConfig, tmp_path: Path) -> None:
+    turns = (Turn("agent", "Hello.", labels=("greeting",)), Turn("agent", "Goodbye.", labels=("farewell",)))
+    data = [Conversation(turns)] * 4
+    config = replace(config, labels=("greeting", "farewell"), epochs=1)
+    classifier = ListeningClassifier.from_pretrained(train(config, data, data, tmp_path / "model"))
+    assert list(classifier.predict("Hello.").scores) == ["greeting", "farewell"]
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
+    config: TrainConfig,
+    conversations: list[Conversation],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from listening_clf.finetune import loop
+
+    steps = 0
+    step = loop._step
+
+    def cut_off(*arguments: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 8:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    train(config, conversations[:16], conversations[16:], tmp_path / "model", resume=True)
+    resumed, unbroken = load_file(tmp_path / "model" / WEIGHTS), load_file(trained / WEIGHTS)
+    for name, weights in unbroken.items():
+        torch.testing.assert_close(resumed[name], weights, msg=name)
+
+
+def test_an_output_that_is_no_checkpoint_is_left_alone(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="is there already and is no checkpoint"):
+        train(replace(config, epochs=1), conversations[:2], conversations[2:4], tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:
+    from tokenizers import Tokenizer
+
+    from listening_clf.encoding import Encoder
+
+    _, tokenizer = load_base(config)
+
+    def drawn(epoch: int) -> list[Encoded]:
+        encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
+        return [example.encoded for example in epoch_examples(conversations, encoder, config, epoch)]
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)
