@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
@@ -59,7 +60,7 @@ def run(command: Sequence[str]) -> Run:
         SystemExit: it failed.
     """
     start = time.perf_counter()
-    with open(os.devnull, "wb") as nothing:
+    with Path(os.devnull).open("wb") as nothing:
         silenced = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), output) for output in (1, 2)]
         process = os.posix_spawn(command[0], command, os.environ, file_actions=silenced)
         _, status, usage = os.wait4(process, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from listening_clf import Conversation, ListeningClassifier
 from listening_clf.hub import BUNDLED
 
 ROOT = Path(__file__).parent.parent
+
+# A tiny model is trained fastest by one thread. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

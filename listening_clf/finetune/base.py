@@ -16,20 +16,23 @@ from transformers import (
 from listening_clf.encoding import MARKS
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.config import TrainConfig
+from listening_clf.finetune.data import LENGTH_MULTIPLE
+from listening_clf.hub import BUNDLED, bundled_models
 
 
 def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load `config.base` for fine-tuning, in float32.
+    """Load `config.base` for fine-tuning, in float32: a bundled model's name, a folder, or a hub id.
 
     A plain encoder gets a new head; a model that has one for as many labels keeps it.
 
     Raises:
         TrainingError: the base cannot be loaded, has no fast tokenizer, or reads fewer tokens than the encoding makes.
     """
+    source = str(BUNDLED / config.base) if config.base in bundled_models() else config.base
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.base)
+        tokenizer = AutoTokenizer.from_pretrained(source)
         architecture = AutoConfig.from_pretrained(
-            config.base,
+            source,
             num_labels=len(config.labels),
             id2label=dict(enumerate(config.labels)),
             label2id={label: i for i, label in enumerate(config.labels)},
@@ -39,7 +42,7 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
             # Drawing these masks took a third of a step on a CPU; dropout of the hidden states stays.
             architecture.attention_probs_dropout_prob = 0.0
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            config.base,
+            source,
             config=architecture,
             dtype=torch.float32,
             # On a CPU in bfloat16, the fused attention's backward pass takes twice as long as the plain one's.
@@ -52,6 +55,7 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise TrainingError(f"the base model {config.base!r} has no tokenizer.json, so it could not be used offline")
     positions = getattr(architecture, "max_position_embeddings", config.encoding.max_length)
+    positions -= positions % LENGTH_MULTIPLE
     if config.encoding.max_length > positions:
         raise TrainingError(
             f"encoding.max_length is {config.encoding.max_length}, but the base model {config.base!r} reads "

@@ -19,7 +19,7 @@ class TrainConfig:
     """The settings of one training run. The defaults fine-tune a 6-layer encoder."""
 
     base: str
-    """The model to start from: a folder or a hub id, as transformers takes it."""
+    """The model to start from: a bundled model's name, a folder, or a hub id as transformers takes it."""
     labels: tuple[str, ...] = tuple(label.value for label in Label)
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     epochs: int = 4

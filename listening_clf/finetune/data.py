@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from listening_clf.finetune.config import TrainConfig
 
+LENGTH_MULTIPLE = 16
+"""A batch's length in tokens is rounded up to this: what is compiled and allocated for one length serves many."""
+
 _BUCKET_BATCHES = 50
 """Batches are cut from runs of this many batches sorted by length: little padding, and still a random order."""
 

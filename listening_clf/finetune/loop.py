@@ -21,7 +21,7 @@ from listening_clf.encoding import Encoder, pad
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import Example, batches, epoch_examples, labelled_turns
+from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, epoch_examples, labelled_turns
 from listening_clf.finetune.export import export
 from listening_clf.finetune.metrics import label_metrics, macro_f1
 from listening_clf.finetune.run_state import RunState
@@ -30,9 +30,6 @@ from listening_clf.runtime import calibrated
 logger = logging.getLogger(__name__)
 
 _LOG_STEPS = 50
-
-_PAD_MULTIPLE = 16
-"""Lengths are rounded up to this: what is compiled and allocated for one length then serves many."""
 
 
 def train(
@@ -136,7 +133,7 @@ def _step(
 
 def _logits(model: Any, examples: Sequence[Example], device: torch.device) -> torch.Tensor:
     architecture = (model.module if hasattr(model, "module") else model).config
-    arrays = pad([example.encoded for example in examples], architecture.pad_token_id or 0, _PAD_MULTIPLE)
+    arrays = pad([example.encoded for example in examples], architecture.pad_token_id or 0, LENGTH_MULTIPLE)
     if getattr(architecture, "type_vocab_size", 0) < 2:
         del arrays["token_type_ids"]
     logits: torch.Tensor = model(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}).logits
