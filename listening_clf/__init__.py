@@ -4,7 +4,7 @@ Tags every agent turn of a service conversation with the listening labels of the
 open question, summary, interruption.
 
 >>> import listening_clf as lc
->>> lc.predict("So you were charged twice?", context="There are two charges on my card.").labels
+>>> lc.predict("So you were charged twice for the same order.", context="There are two charges on my card.").labels
 ('paraphrase',)
 """
 

@@ -54,12 +54,10 @@ def test_transformers_computes_the_logits_of_the_float32_onnx(
 
 
 def test_the_quantized_onnx_stays_near_the_float32_one(
-    bundled_folder: Path, encoded: list[Encoded], float32: np.ndarray, record_property: pytest.FixtureRequest
+    bundled_folder: Path, encoded: list[Encoded], float32: np.ndarray
 ) -> None:
     difference = np.abs(run(bundled_folder / ONNX, encoded) - float32)
-    record_property("int8_mean_logit_difference", float(difference.mean()))
-    print(f"int8 against float32 logits: mean difference {difference.mean():.3f}, largest {difference.max():.3f}")
-    assert difference.mean() < 0.15
+    assert difference.mean() < 0.15, f"mean {difference.mean():.3f}, largest {difference.max():.3f}"
     assert float32.std() > 1, "the logits hardly differ from turn to turn: this is no trained model"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from listening_clf import CheckpointError, ListeningClassifier
-from listening_clf.checkpoint import MANIFEST, ONNX, WEIGHTS, Checkpoint, new_folder
+from listening_clf.checkpoint import MANIFEST, ONNX, ONNX_DATA, WEIGHTS, Checkpoint, new_folder, sha256
 from listening_clf.hub import locate
 
 
@@ -38,16 +38,16 @@ def test_an_altered_weight_file_is_found_even_though_predicting_does_not_need_it
     assert f"{WEIGHTS} in {folder} is not the file that was saved" in problem(folder)
 
 
-def test_a_truncated_onnx_file_is_found(folder: Path) -> None:
-    (folder / ONNX).write_bytes((folder / ONNX).read_bytes()[:-1000])
-    assert f"{ONNX} in {folder} is not the file that was saved" in problem(folder)
+@pytest.mark.parametrize("path", [ONNX, ONNX_DATA])
+def test_a_truncated_onnx_file_is_found(folder: Path, path: str) -> None:
+    (folder / path).write_bytes((folder / path).read_bytes()[:-1000])
+    assert f"{path} in {folder} is not the file that was saved" in problem(folder)
 
 
-def test_a_truncated_onnx_file_with_a_matching_sha256_cannot_be_loaded(folder: Path) -> None:
-    from listening_clf.checkpoint import sha256
-
-    (folder / ONNX).write_bytes((folder / ONNX).read_bytes()[:-1000])
-    change_manifest(folder, lambda manifest: manifest["files"].update({ONNX: sha256(folder / ONNX)}))
+@pytest.mark.parametrize("path", [ONNX, ONNX_DATA])
+def test_a_truncated_onnx_file_with_a_matching_sha256_cannot_be_loaded(folder: Path, path: str) -> None:
+    (folder / path).write_bytes((folder / path).read_bytes()[:-1000])
+    change_manifest(folder, lambda manifest: manifest["files"].update({path: sha256(folder / path)}))
     assert "cannot be loaded" in problem(folder)
 
 

@@ -25,7 +25,7 @@ from training import data
 from training.annotate import FOLDER, annotate, text_sha1
 from training.corpora import authored
 from training.corpora.archives import CORPORA_VARIABLE
-from training.timing import simulate_times, timed_copies
+from training.timing import simulate_times, with_times
 
 needs_corpora = pytest.mark.skipif(CORPORA_VARIABLE not in os.environ, reason=f"{CORPORA_VARIABLE} names no folder")
 
@@ -211,8 +211,8 @@ def test_only_what_was_spoken_gets_times() -> None:
         {"corpus": "star"},
     ]
     conversations = [Conversation(CHAT.turns, id=str(number), meta=meta) for number, meta in enumerate(metas)]
-    timed = timed_copies(conversations, np.random.default_rng(0))
-    assert [conversation.id for conversation in timed] == ["0", "1"]
+    timed = with_times(conversations, np.random.default_rng(0))
+    assert [conversation.turns[0].start is not None for conversation in timed] == [True, True, False, False]
 
 
 @needs_corpora

@@ -15,7 +15,7 @@ import json, socket, sys
 def refuse(*arguments, **options): raise OSError("no network here")
 socket.socket.connect = socket.getaddrinfo = refuse
 import listening_clf as lc
-paraphrase = lc.predict("So you were charged twice?", context="There are two charges on my card.")
+paraphrase = lc.predict("So you were charged twice for the same order.", context="There are two charges on my card.")
 conversation = [lc.Turn("customer", "It broke."), lc.Turn("agent", "What happened when it broke?")]
 (open_question,) = lc.ListeningClassifier.from_pretrained().predict_conversation(conversation)
 heavy = sorted({"torch", "transformers"} & set(sys.modules))

@@ -47,8 +47,7 @@ def load_split(split: Split) -> list[Conversation]:
     conversations = chain(_annotated(), authored.read())
     held_out = _held_out()
     if split == "dev":
-        dev = [conversation for conversation in conversations if _part_of(conversation, held_out) == "dev"]
-        return dev + list(mrda.read("val"))
+        return [conversation for conversation in conversations if _part_of(conversation, held_out) == "dev"]
     train = [conversation for conversation in conversations if _part_of(conversation, held_out) is None]
     train += sample_changes(mrda.read("train"))
     check_none_held_out(train)

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from sklearn.model_selection import GroupKFold
 
-from listening_clf.checkpoint import NEEDED_TO_PREDICT, ONNX, Checkpoint
+from listening_clf.checkpoint import CONFIG, ONNX, TOKENIZER, Checkpoint
 from listening_clf.conversation import Conversation
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns
@@ -51,23 +51,24 @@ def main(model: Annotated[str, typer.Option(help="A bundled model's name, or a c
 
     _print_row("dev", "macro F1", *labels, "macro F1, cross-fitted")
     _print_row(*["---"] * (len(labels) + 3))
-    for name, logits in systems.items():
-        turns = labelled_turns(dev, labels)
-        fitted, cross_fitted = _fitted(logits(turns), turns, labels)
+    turns = labelled_turns(dev, labels)
+    for name, system in systems.items():
+        fitted, cross_fitted = _fitted(system(turns), turns, labels)
         _print_metrics(name, fitted, f"{macro_f1(cross_fitted):.3f}")
+    _, float32, bundled_system = systems.values()
+    _print_differences(float32, bundled_system, turns)
 
-    print(f"\nThe bundled model with its own thresholds, by kind of data ({_count(labelled_turns(dev, labels))}):\n")
+    print(f"\nThe bundled model with its own thresholds, by kind of data ({len(turns):,} turns):\n")
     _print_row("dev", "turns", "macro F1", *labels)
     _print_row(*["---"] * (len(labels) + 3))
     bundled = _BundledMeasure(checkpoint)
     for name, conversations in _slices(dev):
-        turns = labelled_turns(conversations, labels)
-        _print_metrics(f"{name} | {len(turns):,}", bundled.metrics(turns))
+        of_kind = labelled_turns(conversations, labels)
+        _print_metrics(f"{name} | {len(of_kind):,}", bundled.metrics(of_kind))
 
     print("\nEach label of the bundled model, on all of dev:\n")
     _print_row("label", "threshold", "precision", "recall", "F1", "average precision", "support", "ECE")
     _print_row(*["---"] * 8)
-    turns = labelled_turns(dev, labels)
     probabilities, targets = bundled.probabilities(turns), _targets(turns)
     for column, (label, measured) in enumerate(bundled.metrics(turns).items()):
         error = expected_calibration_error(probabilities[:, column], targets[:, column])
@@ -107,7 +108,7 @@ def _float32(checkpoint: Checkpoint) -> Logits:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         export_onnx(checkpoint.folder, folder / ONNX)
-        for path in set(NEEDED_TO_PREDICT) - {ONNX}:
+        for path in (CONFIG, TOKENIZER):
             shutil.copyfile(checkpoint.folder / path, folder / path)
         return _logits(Runtime(replace(checkpoint, folder=folder)))
 
@@ -154,8 +155,16 @@ def _targets(turns: Sequence[LabelledTurn]) -> Floats:
     return np.stack([turn.targets for turn in turns])
 
 
-def _count(turns: Sequence[LabelledTurn]) -> str:
-    return f"{len(turns):,} turns"
+def _print_differences(float32: Logits, int8: Logits, turns: Sequence[LabelledTurn]) -> None:
+    together = int8(turns)
+    from_float32 = np.abs(together - float32(turns))
+    some = range(0, len(turns), 5)
+    from_alone = np.abs(together[some] - np.concatenate([int8([turns[i]]) for i in some]))
+    print(
+        f"\nLogits as bundled against float32: mean difference {from_float32.mean():.3f}, largest "
+        f"{from_float32.max():.2f}. Of a turn in a batch against the turn alone: {from_alone.mean():.3f}, "
+        f"{from_alone.max():.2f}."
+    )
 
 
 def _print_metrics(name: str, metrics: Mapping[str, LabelMetrics], *more: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,17 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
-from listening_clf.checkpoint import CARD, ONNX, Calibration, Checkpoint, Manifest, new_folder, write_manifest
+from listening_clf.checkpoint import (
+    CARD,
+    ONNX,
+    ONNX_DATA,
+    WEIGHTS,
+    Calibration,
+    Checkpoint,
+    Manifest,
+    new_folder,
+    write_manifest,
+)
 from listening_clf.conversation import Conversation
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.config import TrainConfig
@@ -59,25 +69,27 @@ def export(
         (folder / CARD).write_text(card, encoding="utf-8")
 
         export_onnx(folder, folder / ONNX)
-        write_manifest(folder, manifest)
-        exact = _measure(folder, manifest, dev)
-        with tempfile.TemporaryDirectory() as scratch:
-            float32 = Path(scratch) / "float32.onnx"
-            (folder / ONNX).rename(float32)
-            quantize(float32, folder / ONNX)
-            write_manifest(folder, manifest)
-            fitted = _measure(folder, manifest, dev)
-            lost = exact[1] - fitted[1]
-            logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact[1], fitted[1])
-            if lost > MAX_F1_LOST:
-                logger.warning("int8 would cost %.1f points of macro F1: keeping float32", 100 * lost)
-                float32.replace(folder / ONNX)
-                fitted = exact
-        write_manifest(folder, fitted[0])
+        exact, exact_f1 = _fitted(folder, manifest, dev)
+        float32 = folder.parent / "float32"
+        (folder / ONNX).parent.rename(float32)
+        quantize(float32 / Path(ONNX).name, folder / ONNX)
+        chosen, int8_f1 = _fitted(folder, manifest, dev)
+        logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact_f1, int8_f1)
+        if exact_f1 - int8_f1 > MAX_F1_LOST:
+            logger.warning("int8 would cost %.1f points of macro F1: keeping float32", 100 * (exact_f1 - int8_f1))
+            shutil.rmtree((folder / ONNX).parent)
+            float32.rename((folder / ONNX).parent)
+            chosen = exact
+        for path in (WEIGHTS, ONNX_DATA):
+            (folder / path).chmod(0o644)  # their writers let only the owner read them
+        write_manifest(folder, chosen)
 
 
 def export_onnx(folder: Path, path: Path) -> None:
-    """Export the transformers model in `folder` as float32 ONNX with free batch size and length."""
+    """Export the transformers model in `folder` as float32 ONNX with free batch size and length.
+
+    The weights go into a file beside it, named `path` with `.data` behind it. The same holds for `quantize`.
+    """
     # Eager attention becomes plain matrix products, which ONNX Runtime runs faster than the exported fused operator.
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
@@ -92,7 +104,7 @@ def export_onnx(folder: Path, path: Path) -> None:
         kwargs={name: torch.ones(2, 8, dtype=torch.int64) for name in names},
         f=path,
         dynamo=True,
-        external_data=False,
+        external_data=True,
         verbose=False,
         input_names=names,
         output_names=["logits"],
@@ -105,11 +117,20 @@ def quantize(source: Path, target: Path) -> None:
 
     Weights use 7 of the 8 bits: on x86 without VNNI, products of full int8 weights overflow their 16-bit sums.
     """
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    quantize_dynamic(
+        source,
+        target,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
+        use_external_data_format=True,
+    )
 
 
-def _measure(folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn]) -> tuple[Manifest, float]:
+def _fitted(folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn]) -> tuple[Manifest, float]:
     """The manifest with calibration and thresholds fitted to what `folder` answers on dev, and the macro F1 there."""
+    write_manifest(folder, manifest)
     runtime = Runtime(Checkpoint.open(folder))
     logits = runtime.logits(runtime.encoder.encode_many(turn.item for turn in dev))
     targets = np.stack([turn.targets for turn in dev])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label, over the turns for which it is known."""
+    """One label, over the turns for which it is known; NaN where there are none."""
 
     precision: float
     recall: float
@@ -41,11 +42,14 @@ def label_metrics(probabilities: Floats, targets: Floats, thresholds: Mapping[st
     metrics = {}
     for column, (label, threshold) in enumerate(thresholds.items()):
         known = ~np.isnan(targets[:, column])
+        if not known.any():
+            metrics[label] = LabelMetrics(math.nan, math.nan, math.nan, math.nan, support=0, turns=0)
+            continue
         truth, scores = targets[known, column].astype(int), probabilities[known, column]
         precision, recall, f1, _ = precision_recall_fscore_support(
             truth, scores >= threshold, average="binary", zero_division=0
         )
-        average_precision = average_precision_score(truth, scores) if truth.any() else float("nan")
+        average_precision = average_precision_score(truth, scores) if truth.any() else math.nan
         metrics[label] = LabelMetrics(
             float(precision), float(recall), float(f1), float(average_precision), int(truth.sum()), int(known.sum())
         )
