@@ -18,7 +18,7 @@ import typer
 from sklearn.model_selection import GroupKFold
 
 from listening_clf.checkpoint import CONFIG, ONNX, TOKENIZER, Checkpoint
-from listening_clf.conversation import Conversation
+from listening_clf.conversation import Conversation, Turn
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns
 from listening_clf.finetune.export import export_onnx
@@ -131,7 +131,8 @@ def _fitted(
     everything = np.arange(len(turns))
     same = decide(everything, everything)
     others = np.zeros_like(same)
-    conversation = [id(turn.item[0]) for turn in turns]
+    number: dict[tuple[Turn, ...], int] = {}
+    conversation = [number.setdefault(tuple(turn.item[0]), len(number)) for turn in turns]
     for fit, use in GroupKFold(5, shuffle=True, random_state=0).split(everything, groups=conversation):
         others[use] = decide(fit, use)
     half = dict.fromkeys(labels, 0.5)
