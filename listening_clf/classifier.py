@@ -47,7 +47,9 @@ class ListeningClassifier:
         Raises:
             CheckpointError: no such model, or one that is incomplete, altered or too new.
         """
-        return cls(Checkpoint.open(hub.locate(name_or_path, revision=revision)))
+        checkpoint = Checkpoint.open(hub.locate(name_or_path, revision=revision))
+        with checkpoint.verifying_the_rest():
+            return cls(checkpoint)
 
     @property
     def labels(self) -> tuple[str, ...]:

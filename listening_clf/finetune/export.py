@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
@@ -110,6 +111,15 @@ def export_onnx(folder: Path, path: Path) -> None:
         output_names=["logits"],
         dynamic_shapes={name: {0: free, 1: free} for name in names},
     )
+    _drop_notes(path)
+
+
+def _drop_notes(path: Path) -> None:
+    """Drop what the exporter notes of the Python that each node came from: three quarters of the graph's file."""
+    graph = onnx.load(path, load_external_data=False)
+    for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.input):
+        del part.metadata_props[:]
+    onnx.save(graph, path)
 
 
 def quantize(source: Path, target: Path) -> None:
