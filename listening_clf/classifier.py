@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from listening_clf import hub
+from listening_clf.background import Background
 from listening_clf.checkpoint import Checkpoint
 from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns
 from listening_clf.errors import TurnError
@@ -48,8 +49,10 @@ class ListeningClassifier:
             CheckpointError: no such model, or one that is incomplete, altered or too new.
         """
         checkpoint = Checkpoint.open(hub.locate(name_or_path, revision=revision))
-        with checkpoint.verifying_the_rest():
-            return cls(checkpoint)
+        verified = Background(checkpoint.verify_the_rest)
+        classifier = cls(checkpoint)
+        verified.result()
+        return classifier
 
     @property
     def labels(self) -> tuple[str, ...]:

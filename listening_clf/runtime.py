@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
+from listening_clf.background import Background
 from listening_clf.checkpoint import ONNX, TOKENIZER, Calibration, Checkpoint
 from listening_clf.conversation import TurnInContext
 from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingSettings, pad
@@ -35,8 +36,9 @@ class Runtime:
         manifest = checkpoint.manifest
         settings = _settings(manifest.encoding)
         try:
-            self.encoder = Encoder(Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)), settings)
+            tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
             self._session = ort.InferenceSession(checkpoint.folder / ONNX, _session_options())
+            self.encoder = Encoder(tokenizer.result(), settings)
         except Exception as error:  # both libraries raise bare exceptions of their own
             raise CheckpointError(f"the model in {checkpoint.folder} cannot be loaded: {error}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
