@@ -28,7 +28,9 @@ THEIRS = (
 
 
 # Installed packages are compiled once; a clone's own modules are too, unless this variable forbids it.
+# Nor does either program look anything up on a hub.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+_ENVIRONMENT["HF_HUB_OFFLINE"] = "1"
 
 
 class Run(NamedTuple):

@@ -96,7 +96,7 @@ class Manifest:
             labels = tuple(str(label) for label in data["labels"])
             return cls(
                 labels=labels,
-                thresholds={label: float(data["thresholds"][label]) for label in labels},
+                thresholds={label: _probability(data["thresholds"][label]) for label in labels},
                 calibration={label: Calibration(**data["calibration"][label]) for label in labels},
                 encoding=dict(data["encoding"]),
                 codebook_version=str(data["codebook_version"]),
@@ -137,8 +137,7 @@ class Checkpoint:
                 raise CheckpointError(f"{MANIFEST} in {folder} has no sha256 of {path}, so it cannot be verified")
             _verify(folder, path, manifest.files[path])
         config = _read_json(folder / CONFIG)
-        id2label = config.get("id2label") or {}
-        if [id2label.get(str(i)) for i in range(len(id2label))] != list(manifest.labels):
+        if config.get("id2label") != {str(i): label for i, label in enumerate(manifest.labels)}:
             raise CheckpointError(f"{CONFIG} and {MANIFEST} in {folder} do not name the same labels in the same order")
         return cls(folder, manifest, config, needed)
 
@@ -153,22 +152,26 @@ class Checkpoint:
                 _verify(self.folder, path, expected)
 
     def copy_to(self, folder: str | Path) -> None:
-        """Copy the checkpoint's own files, and no others that may lie beside them."""
+        """Copy the checkpoint's own files, and no others that may lie beside them.
+
+        Raises:
+            CheckpointError: a file is missing (a download for predicting has no weights for training), or something
+                other than a checkpoint stands at `folder`.
+        """
         with new_folder(folder) as staging:
             for path in (MANIFEST, *self.manifest.files):
-                if (self.folder / path).is_file():
-                    (staging / path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(self.folder / path, staging / path)
+                if not (self.folder / path).is_file():
+                    raise CheckpointError(f"the checkpoint {self.folder} has no {path}, so its copy would not be whole")
+                (staging / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / path, staging / path)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Complete the manifest with the sha256 of every file in the folder, and write it there."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
-    manifest = replace(manifest, files=files)
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
+    text = json.dumps(replace(manifest, files=files).to_dict(), indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return manifest
 
 
 @contextmanager
@@ -180,7 +183,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         CheckpointError: something else stands at `path`.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
@@ -193,13 +196,19 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that a checkpoint may be written to `path`: that nothing but a checkpoint stands there.
+    """Check that a checkpoint may be written to `path`: that at most an older checkpoint stands there, and no more.
 
     Raises:
-        CheckpointError: something else does.
+        CheckpointError: something else does; it would be lost.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if not path.exists():
+        return
+    own = {MANIFEST, *_read_manifest(path).files} if (path / MANIFEST).is_file() else set()
+    if not path.is_dir() or (not own and any(path.iterdir())):
         raise CheckpointError(f"{path} is there already and is no checkpoint: name another folder, or empty it first")
+    found = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
+    if foreign := next((file for file in found if file not in own), None):
+        raise CheckpointError(f"{path} has {foreign}, which is none of its checkpoint's files: name another folder")
 
 
 def sha256(path: Path) -> str:
@@ -233,6 +242,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not a {type(data).__name__}")
     return data
+
+
+def _probability(value: Any) -> float:
+    if not 0 <= value <= 1:  # false for NaN, too
+        raise ValueError(f"{value} is no probability")
+    return float(value)
 
 
 def _inside(path: str) -> str:

@@ -105,10 +105,10 @@ class ListeningClassifier:
         return self._predict([(conversation.turns, index) for index in conversation.agent_turns])
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the checkpoint folder to `path`. It appears there whole or not at all.
+        """Write the checkpoint folder to `path`. It appears there whole or not at all, in place of an older one.
 
         Raises:
-            CheckpointError: something other than a checkpoint stands there.
+            CheckpointError: something other than a checkpoint stands there, or this one was downloaded in part.
         """
         self._checkpoint.copy_to(path)
 
@@ -127,7 +127,18 @@ def predict(text: str | Turn, context: Context = None) -> Prediction: ...
 @overload
 def predict(text: Texts, context: Sequence[Context] | None = None) -> list[Prediction]: ...
 def predict(text: Any, context: Any = None) -> Prediction | list[Prediction]:
-    """Judge agent turns with the bundled model, which is loaded once: see `ListeningClassifier.predict`."""
+    """Judge agent turns with the bundled model, which is loaded once.
+
+    Args:
+        text: what the agent said: a string, a `Turn` where its times are known, or a list of these.
+        context: what came before: the customer's words, or a list of turns; with a list of texts, a list of contexts.
+
+    Returns:
+        One `Prediction`, or with a list of texts a list of as many, in order.
+
+    Raises:
+        TurnError: a text or a turn that is not one, or contexts that do not match the texts.
+    """
     predictions: Prediction | list[Prediction] = _default_classifier().predict(text, context)
     return predictions
 

@@ -96,6 +96,8 @@ def predict(
 
     [bold]CSV[/bold] of single agent turns: text, and if known context (the customer's words before).
     """
+    if sys.stdin is None and (not files or "-" in files):
+        raise typer.BadParameter("standard input is closed", param_hint="FILE")
     if not files and sys.stdin.isatty():
         raise typer.BadParameter("give a file, or pipe one in", param_hint="FILE")
 
@@ -121,6 +123,11 @@ def predict(
     except ListeningError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        typer.echo(f"Error: the results cannot be written ({error.strerror})", err=True)
+        raise typer.Exit(1) from None
     if read:
         writer.finish()
     if skipped:

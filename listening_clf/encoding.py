@@ -50,11 +50,22 @@ MARKS: tuple[str, ...] = (*SPEAKER_MARKS.values(), *filter(None, Timing))
 class EncodingSettings:
     """How much of a conversation the model reads, in tokens."""
 
-    context_tokens: int = 128
+    context_tokens: int = 96
     """At most this many tokens for the turns before (their marks included). The oldest go first."""
     max_length: int = 512
     """At most this many tokens in all. Only a turn that is longer than this by itself is ever cut, in its middle."""
     version: int = ENCODING_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != ENCODING_VERSION:
+            raise ValueError(
+                f"encoding version {self.version} is not {ENCODING_VERSION}, by which this version encodes"
+            )
+        if not self.context_tokens >= 0 or not self.max_length >= 8:
+            raise ValueError(
+                f"context_tokens must be 0 or more and max_length 8 or more, not {self.context_tokens} and "
+                f"{self.max_length}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a JSON object."""

@@ -47,13 +47,13 @@ def locate(
 
 def _download(repo_id: str, revision: str | None, needed: tuple[str, ...]) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=[MANIFEST, *needed])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # huggingface_hub's own, the HTTP client's, the file system's
         wanted = repo_id if revision is None else f"{repo_id} at revision {revision}"
+        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"the model {wanted} is no local folder and cannot be had from the hub: {error}"
+            f"the model {wanted} is no local folder and cannot be had from the hub: {reason}"
         ) from error
     return Path(folder)

@@ -34,7 +34,7 @@ class Runtime:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
-        settings = _settings(manifest.encoding)
+        settings = _settings(checkpoint)
         try:
             tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
             self._session = ort.InferenceSession(checkpoint.folder / ONNX, _session_options())
@@ -76,16 +76,20 @@ def _batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         yield batch
 
 
-def _settings(encoding: object) -> EncodingSettings:
-    try:
-        settings = EncodingSettings(**encoding)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise CheckpointError(f"the checkpoint's encoding settings are malformed: {error}") from error
-    if settings.version != ENCODING_VERSION:
+def _settings(checkpoint: Checkpoint) -> EncodingSettings:
+    encoding = checkpoint.manifest.encoding
+    if encoding.get("version") != ENCODING_VERSION:
         raise CheckpointError(
-            f"the checkpoint was trained with encoding version {settings.version}, this listening_clf encodes by "
-            f"version {ENCODING_VERSION}: use the version of listening_clf that the model was made with"
+            f"the checkpoint was trained with encoding version {encoding.get('version')}, this listening_clf encodes "
+            f"by version {ENCODING_VERSION}: use the version of listening_clf that the model was made with"
         )
+    try:
+        settings = EncodingSettings(**encoding)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's encoding settings are malformed: {error}") from error
+    positions = checkpoint.config.get("max_position_embeddings", settings.max_length)
+    if settings.max_length > positions:
+        raise CheckpointError(f"the checkpoint's max_length is {settings.max_length}, but it reads {positions} tokens")
     return settings
 
 

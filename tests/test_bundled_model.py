@@ -1,5 +1,6 @@
 """The bundled model is what its folder promises: small, readable by transformers, quantized at no great cost."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification, pipeline
 
 from listening_clf import Conversation, Label, ListeningClassifier
-from listening_clf.checkpoint import CARD, ONNX, Checkpoint
+from listening_clf.checkpoint import CARD, ONNX, TOKENIZER, Checkpoint
 from listening_clf.encoding import Encoded, as_text_pair, pad
 from listening_clf.finetune.export import export_onnx
 from tests.conftest import ROOT
@@ -72,6 +73,11 @@ def test_the_tokenizer_of_the_folder_reads_text_pairs(bundled_folder: Path, conv
     turns = conversations[0].turns[:3]
     encoding = AutoTokenizer.from_pretrained(bundled_folder)(*as_text_pair(turns, 2))
     assert max(encoding["token_type_ids"]) == 1
+
+
+def test_the_tokenizer_file_neither_cuts_nor_pads(bundled_folder: Path) -> None:
+    tokenizer = json.loads((bundled_folder / TOKENIZER).read_text("utf-8"))
+    assert (tokenizer["truncation"], tokenizer["padding"]) == (None, None)
 
 
 def test_the_folder_is_no_larger_than_75_mb(bundled_folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from listening_clf import CheckpointError, ListeningClassifier
-from listening_clf.checkpoint import MANIFEST, ONNX, ONNX_DATA, WEIGHTS, Checkpoint, new_folder, sha256
+from listening_clf.checkpoint import MANIFEST, ONNX, ONNX_DATA, WEIGHTS, Checkpoint, new_folder, sha256, write_manifest
 from listening_clf.hub import locate
 
 
@@ -127,16 +127,44 @@ def test_saving_replaces_a_checkpoint_but_nothing_else(tmp_path: Path, bundled: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "notes"]
 
 
-def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_file_of_ones_own_in_a_checkpoint_is_not_lost(tmp_path: Path, bundled: ListeningClassifier) -> None:
+    bundled.save_pretrained(tmp_path / "copy")
+    (tmp_path / "copy" / "notes.txt").write_text("keep me")
+    with pytest.raises(CheckpointError, match=r"has notes.txt, which is none of its checkpoint's files"):
+        bundled.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy" / "notes.txt").read_text() == "keep me"
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_copied(folder: Path, tmp_path: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {WEIGHTS}, so its copy would not be whole"):
+        ListeningClassifier.from_pretrained(folder).save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("encoding", [{"context_tokens": -5}, {"max_length": 0}, {"max_length": 5000}, {"budget": 3}])
+def test_encoding_settings_that_cannot_be_are_refused(folder: Path, encoding: dict[str, int]) -> None:
+    change_manifest(folder, lambda manifest: manifest["encoding"].update(encoding))
+    assert "the checkpoint's" in problem(folder)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), 5, "high"])
+def test_a_threshold_that_is_no_probability_is_refused(folder: Path, threshold: object) -> None:
+    change_manifest(folder, lambda manifest: manifest["thresholds"].update(summary=threshold))
+    assert f"{MANIFEST} is malformed" in problem(folder)
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path, bundled_folder: Path) -> None:
     with new_folder(tmp_path / "model") as staging:
-        (staging / MANIFEST).write_text("old")
+        (staging / "model").write_text("old")
+        write_manifest(staging, Checkpoint.open(bundled_folder).manifest)
 
     def fail() -> None:
         with new_folder(tmp_path / "model") as staging:
-            (staging / MANIFEST).write_text("new")
+            (staging / "model").write_text("new")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         fail()
-    assert (tmp_path / "model" / MANIFEST).read_text() == "old"
+    assert (tmp_path / "model" / "model").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -196,3 +196,23 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(output_format: str, tmp_pa
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    (tmp_path / "one.jsonl").write_text(HELLO)
+    with full.open("w") as stdout:
+        command = [*RUN, "predict", str(tmp_path / "one.jsonl"), "--format", "csv"]
+        result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "Error: the results cannot be written (No space left on device)\n"
+
+
+def test_a_closed_standard_input_is_one_sentence() -> None:
+    command = f"{sys.executable} -c 'from listening_clf.cli import app; app()' predict <&-"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "standard input is closed" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,6 +1,7 @@
 """Fine-tuning, with a tiny model: what is learned from, what is written, and that a run can be resumed."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,34 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     resumed, unbroken = load_file(tmp_path / "model" / WEIGHTS), load_file(trained / WEIGHTS)
     for name, weights in unbroken.items():
         torch.testing.assert_close(resumed[name], weights, msg=name)
+
+
+def test_a_run_is_not_resumed_with_other_settings(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from listening_clf.finetune import loop
+
+    monkeypatch.setattr(loop, "_dev_f1", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+    changed = replace(config, batch_size=8)
+    with pytest.raises(TrainingError, match="had batch_size = 16, not 8: resume it with its own settings"):
+        train(changed, conversations[:16], conversations[16:], tmp_path / "model", resume=True)
+
+
+def test_dev_data_without_a_label_is_refused(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    unlabelled = Conversation((Turn("agent", "Okay.", labels=()),))
+    with pytest.raises(TrainingError, match="no turn of the dev data has a label"):
+        train(config, conversations[:2], [unlabelled], tmp_path / "model")
+
+
+def test_an_altered_checkpoint_is_not_trained_from(config: TrainConfig, trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4] + b"1234")
+    with pytest.raises(CheckpointError, match="is not the file that was saved"):
+        load_base(replace(config, base=str(folder)))
 
 
 def test_an_output_that_is_no_checkpoint_is_left_alone(

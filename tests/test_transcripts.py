@@ -295,6 +295,7 @@ def test_a_bad_webvtt_file_is_one_sentence(write: Write, content: str | bytes, p
     ("content", "problem"),
     [
         ('{"turns": [}', "broken JSON at column 12 (Expecting value)"),
+        ('{"turns": [{"speaker": "agent"', "broken JSON at column 31 (Expecting ',' delimiter)"),
         ("[" * 100_000, "broken JSON (nested too deep)"),
         (
             jsonl(speaker="agent", text="Hi.", start=math.nan),

@@ -11,10 +11,10 @@ from listening_clf.hub import locate
 
 def main() -> None:
     """Copy `model_card.md` over the card of the bundled model."""
-    folder = locate()
-    manifest = Checkpoint.open(folder).manifest  # verified before anything is hashed anew
-    shutil.copyfile(Path(__file__).parent.parent / "model_card.md", folder / CARD)
-    write_manifest(folder, manifest)
+    checkpoint = Checkpoint.open(locate())
+    checkpoint.verify_the_rest()  # before anything is hashed anew
+    shutil.copyfile(Path(__file__).parent.parent / "model_card.md", checkpoint.folder / CARD)
+    write_manifest(checkpoint.folder, checkpoint.manifest)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def main(
 ) -> None:
     """Train the bundled model on the train split of all corpora, and choose its thresholds on dev."""
     logging.basicConfig(format="%(asctime)s %(message)s")
-    logging.getLogger("listening_clf").setLevel(logging.INFO)
+    for package in ("listening_clf", "training"):
+        logging.getLogger(package).setLevel(logging.INFO)
     settings = TrainConfig.from_yaml(config)
     train(
         replace(settings, base=local_base(settings.base)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, Checkpoint
 from listening_clf.encoding import MARKS
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.config import TrainConfig
@@ -27,8 +29,11 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
     Raises:
         TrainingError: the base cannot be loaded, has no fast tokenizer, or reads fewer tokens than the encoding makes.
+        CheckpointError: the base is a listening_clf checkpoint and was altered.
     """
     source = str(BUNDLED / config.base) if config.base in bundled_models() else config.base
+    if (Path(source) / MANIFEST).is_file():
+        Checkpoint.open(source, NEEDED_TO_TRAIN)  # verified before it is loaded
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         architecture = AutoConfig.from_pretrained(
@@ -47,6 +52,7 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
             dtype=torch.float32,
             # On a CPU in bfloat16, the fused attention's backward pass takes twice as long as the plain one's.
             attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
@@ -63,6 +69,8 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
         )
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)}, replace_extra_special_tokens=False)
     tokenizer.model_max_length = config.encoding.max_length
+    tokenizer.backend_tokenizer.no_truncation()  # some bases bring lengths of their own
+    tokenizer.backend_tokenizer.no_padding()
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if loading["missing_keys"]:
         _start_pooler_as_identity(model)

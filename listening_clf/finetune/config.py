@@ -73,7 +73,7 @@ class TrainConfig:
             if "labels" in values:
                 values["labels"] = tuple(values["labels"])
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise TrainingError(f"the settings cannot be read: {error}") from error
 
     @classmethod

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from listening_clf.checkpoint import Calibration, check_replaceable
 from listening_clf.conversation import Conversation
 from listening_clf.encoding import Encoder, pad
+from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.config import TrainConfig
@@ -60,12 +61,13 @@ def train(
         The checkpoint folder.
 
     Raises:
-        TrainingError: a base that cannot be loaded, unknown labels, or no annotated turn.
+        TrainingError: a base that cannot be loaded, unknown labels, no annotated turn, or a run to resume that had
+            other settings.
         CheckpointError: something other than a checkpoint stands at `output`.
     """
     output = Path(output)
     check_replaceable(output)  # before hours are spent
-    state = RunState(output.with_name(output.name + ".run"))
+    state = RunState(output.with_name(output.name + ".run"), config)
     if not resume:
         state.discard()
     set_seed(config.seed)
@@ -73,6 +75,10 @@ def train(
     model, tokenizer = load_base(config)
     encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
     dev = _encoded(dev_data, encoder, config)
+    if not any((example.targets == 1).any() for example in dev):
+        raise TrainingError(
+            "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
+        )
     labelled_turns(train_data, config.labels)  # finds bad labels before any step is taken
 
     prepared, optimizer = accelerator.prepare(model, _optimizer(model, config))
@@ -118,12 +124,13 @@ def _step(
     known = int(sum((~np.isnan(example.targets)).sum() for example in batch))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    share = batch[accelerator.process_index :: accelerator.num_processes] or batch[:1]
+    share = batch[accelerator.process_index :: accelerator.num_processes]
+    weight = accelerator.num_processes / max(known, 1) if share else 0.0
     model.train()
     with accelerator.autocast():
-        logits = _logits(model, share, accelerator.device)
-    targets = torch.from_numpy(np.stack([example.targets for example in share])).to(accelerator.device)
-    loss = masked_bce(logits.float(), targets) * accelerator.num_processes / max(known, 1)
+        logits = _logits(model, share or batch[:1], accelerator.device)  # every process must take the step
+    targets = torch.from_numpy(np.stack([example.targets for example in share or batch[:1]])).to(accelerator.device)
+    loss = masked_bce(logits.float(), targets) * weight
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

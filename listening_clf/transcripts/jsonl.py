@@ -32,7 +32,7 @@ def _read(line: Line, agent: str | None) -> Conversation:
 
 
 def _parse(line: Line) -> Any:
-    text = line.text
+    text = line.text.rstrip()  # else what is cut short would be missed on the next line
     try:
         return json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
