@@ -5,6 +5,7 @@ What a command needs is imported inside it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -127,6 +128,8 @@ def predict(
         raise
     except OSError as error:
         typer.echo(f"Error: the results cannot be written ({error.strerror})", err=True)
+        # What is still buffered cannot be written at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     if read:
         writer.finish()

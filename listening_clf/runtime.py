@@ -61,7 +61,7 @@ class Runtime:
 def calibrated(logits: NDArray[np.float32], calibration: Sequence[Calibration]) -> NDArray[np.float32]:
     """The probabilities that logits of shape (turns, labels) mean, by each label's Platt scaling."""
     scale, bias = np.array(calibration, dtype=np.float32).T
-    return np.asarray(1 / (1 + np.exp(-(scale * logits + bias))))
+    return np.asarray(np.exp(-np.logaddexp(0, -(scale * logits + bias))))  # the sigmoid, without overflow
 
 
 def _batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
