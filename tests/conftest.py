@@ -37,6 +37,7 @@ def conversations() -> list[Conversation]:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory, conversations: list[Conversation]) -> str:
     """A BERT of two small layers that knows nothing yet, with a vocabulary of the conversations."""
+    import torch
     from tokenizers.implementations import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -53,5 +54,6 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, conversations: list[Conv
         intermediate_size=64,
         max_position_embeddings=128,
     )
+    torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     return str(folder)

@@ -206,7 +206,7 @@ def test_training_learns_what_it_is_shown(config: TrainConfig, tmp_path: Path) -
         rest = rng.choice(["your", "order", "the", "card", "on", "for", "it"], size=rng.integers(2, 6))
         return Conversation((Turn("agent", " ".join([word, *rest]), labels=first_words[word]),))
 
-    config = replace(config, epochs=20, learning_rate=3e-3, asr_copies=0, context_dropout=0)
+    config = replace(config, epochs=40, learning_rate=3e-3, asr_copies=0, context_dropout=0)
     output = train(
         config, [conversation() for _ in range(150)], [conversation() for _ in range(50)], tmp_path / "model"
     )
