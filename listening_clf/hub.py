@@ -16,18 +16,12 @@ def bundled_models() -> tuple[str, ...]:
     return tuple(sorted(manifest.parent.name for manifest in BUNDLED.glob(f"*/{MANIFEST}")))
 
 
-def locate(
-    name_or_path: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    needed: tuple[str, ...] = NEEDED_TO_PREDICT,
-) -> Path:
-    """The folder of a checkpoint, downloaded first where it lies on the hub.
+def locate(name_or_path: str | Path | None = None, *, revision: str | None = None) -> Path:
+    """The folder of a checkpoint; where it lies on the hub, what predicting needs is downloaded first.
 
     Args:
         name_or_path: a bundled model's name (None: the default one), a folder, or a hub id, looked for in this order.
         revision: a branch, tag or commit of the hub.
-        needed: the files to download from the hub, beside the manifest.
 
     Raises:
         CheckpointError: nothing is there by that name.
@@ -38,18 +32,19 @@ def locate(
     if Path(name).is_dir():
         return Path(name)
     if isinstance(name_or_path, str) and name.count("/") == 1 and not name.startswith((".", "/")):
-        return _download(name, revision, needed)
+        return _download(name, revision)
     raise CheckpointError(
         f"there is no model {name!r}: expected a bundled model ({', '.join(bundled_models())}), "
         "a checkpoint folder, or a hub id such as org/name"
     )
 
 
-def _download(repo_id: str, revision: str | None, needed: tuple[str, ...]) -> Path:
+def _download(repo_id: str, revision: str | None) -> Path:
     import huggingface_hub
 
     try:
-        folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=[MANIFEST, *needed])
+        files = [MANIFEST, *NEEDED_TO_PREDICT]
+        folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files)
     except Exception as error:  # huggingface_hub's own, the HTTP client's, the file system's
         wanted = repo_id if revision is None else f"{repo_id} at revision {revision}"
         reason = str(error).strip().partition("\n")[0]

@@ -144,12 +144,10 @@ def _slices(dev: Sequence[Conversation]) -> Iterator[tuple[str, list[Conversatio
     for corpus in dict.fromkeys(str(conversation.meta["corpus"]) for conversation in dev):
         yield corpus, [conversation for conversation in dev if conversation.meta["corpus"] == corpus]
     yield "all, in ASR style", [asr_style(conversation) for conversation in dev]
-    timed = list(with_times(dev, np.random.default_rng(0)))
-    yield "spoken, with simulated times", [it for it in timed if any(turn.start is not None for turn in it.turns)]
-    yield (
-        "the same without times",
-        [it for it, its_copy in zip(dev, timed, strict=True) if any(turn.start is not None for turn in its_copy.turns)],
-    )
+    timed = with_times(dev, np.random.default_rng(0))
+    spoken = [(it, timed_copy) for it, timed_copy in zip(dev, timed, strict=True) if timed_copy is not it]
+    yield "spoken, with simulated times", [timed_copy for _, timed_copy in spoken]
+    yield "the same without times", [it for it, _ in spoken]
 
 
 def _targets(turns: Sequence[LabelledTurn]) -> Floats:

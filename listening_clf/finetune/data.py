@@ -83,7 +83,13 @@ def epoch_examples(
     turns = labelled_turns(shown, config.labels)
     alone = rng.random(len(turns)) < config.context_dropout
     items = [without_context(turn.item) if drop else turn.item for turn, drop in zip(turns, alone, strict=True)]
-    return [Example(encoded, turn.targets) for encoded, turn in zip(encoder.encode_many(items), turns, strict=True)]
+    return encoded([turn._replace(item=item) for turn, item in zip(turns, items, strict=True)], encoder)
+
+
+def encoded(turns: Sequence[LabelledTurn], encoder: Encoder) -> list[Example]:
+    """The turns as the model reads them, in the same order."""
+    inputs = encoder.encode_many(turn.item for turn in turns)
+    return [Example(one, turn.targets) for one, turn in zip(inputs, turns, strict=True)]
 
 
 def batches(examples: Sequence[Example], size: int, seed: Sequence[int]) -> Iterator[list[Example]]:

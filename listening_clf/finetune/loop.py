@@ -22,7 +22,7 @@ from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, epoch_examples, labelled_turns
+from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, encoded, epoch_examples, labelled_turns
 from listening_clf.finetune.export import export
 from listening_clf.finetune.metrics import label_metrics, macro_f1
 from listening_clf.finetune.run_state import RunState
@@ -74,7 +74,7 @@ def train(
     accelerator = Accelerator(mixed_precision=_precision(config.mixed_precision))
     model, tokenizer = load_base(config)
     encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
-    dev = _encoded(dev_data, encoder, config)
+    dev = encoded(labelled_turns(dev_data, config.labels), encoder)
     if not any((example.targets == 1).any() for example in dev):
         raise TrainingError(
             "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
@@ -126,10 +126,11 @@ def _step(
         group["lr"] = learning_rate
     share = batch[accelerator.process_index :: accelerator.num_processes]
     weight = accelerator.num_processes / max(known, 1) if share else 0.0
+    share = share or batch[:1]  # every process must take the step, if only for the others' sake
     model.train()
     with accelerator.autocast():
-        logits = _logits(model, share or batch[:1], accelerator.device)  # every process must take the step
-    targets = torch.from_numpy(np.stack([example.targets for example in share or batch[:1]])).to(accelerator.device)
+        logits = _logits(model, share, accelerator.device)
+    targets = torch.from_numpy(np.stack([example.targets for example in share])).to(accelerator.device)
     loss = masked_bce(logits.float(), targets) * weight
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -160,12 +161,6 @@ def _dev_f1(model: torch.nn.Module, dev: Sequence[Example], config: TrainConfig,
     targets = np.stack([example.targets for example in dev])
     probabilities = calibrated(logits, [Calibration()] * len(config.labels))
     return macro_f1(label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, config.labels)))
-
-
-def _encoded(conversations: Sequence[Conversation], encoder: Encoder, config: TrainConfig) -> list[Example]:
-    turns = labelled_turns(conversations, config.labels)
-    encoded = encoder.encode_many(turn.item for turn in turns)
-    return [Example(one, turn.targets) for one, turn in zip(encoded, turns, strict=True)]
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
