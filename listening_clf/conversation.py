@@ -33,6 +33,8 @@ class Turn:
     end: float | None = None
     labels: tuple[str, ...] | None = None
     """The labels that annotators gave this turn; None where nobody looked."""
+    unlabelled: tuple[str, ...] = ()
+    """Labels that this turn's annotators did not look for: unknown, not absent."""
 
     def __post_init__(self) -> None:
         if self.speaker not in SPEAKERS:
@@ -44,16 +46,20 @@ class Turn:
             raise TurnError(f"the turn ends at {self.end} s, before its start at {self.start} s")
         if self.labels is not None:
             object.__setattr__(self, "labels", _strings("labels", self.labels))
+        object.__setattr__(self, "unlabelled", _strings("unlabelled", self.unlabelled))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Read a turn from `{"speaker", "text", "start"?, "end"?, "labels"?}`; other keys are passed over."""
+        """Read a turn from `{"speaker", "text", "start"?, "end"?, "labels"?, "unlabelled"?}`; other keys are passed
+        over.
+        """
         if not isinstance(data, Mapping):
             raise TurnError(f"a turn must be an object with 'speaker' and 'text', not {_shown(data)}")
         for key in ("speaker", "text"):
             if key not in data:
                 raise TurnError(f"the turn has no {key!r}: it needs 'speaker' and 'text'")
-        return cls(data["speaker"], data["text"], data.get("start"), data.get("end"), data.get("labels"))
+        known = {name: data.get(name) for name in ("speaker", "text", "start", "end", "labels")}
+        return cls(**known, unlabelled=data.get("unlabelled") or ())
 
     def to_dict(self) -> dict[str, Any]:
         """The turn as a JSON object; what is not known is left out."""
@@ -64,6 +70,8 @@ class Turn:
             data["end"] = self.end
         if self.labels is not None:
             data["labels"] = list(self.labels)
+        if self.unlabelled:
+            data["unlabelled"] = list(self.unlabelled)
         return data
 
 

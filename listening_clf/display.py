@@ -95,7 +95,9 @@ class JsonlWriter:
         data = replace(conversation, unlabelled=()).to_dict()
         for index, prediction in zip(conversation.agent_turns, predictions, strict=True):
             scores = {label: round(prediction.scores[label], 4) for label in self._labels}
-            data["turns"][index] |= {"labels": list(prediction.labels), "scores": scores}
+            turn = data["turns"][index]
+            turn |= {"labels": list(prediction.labels), "scores": scores}
+            turn.pop("unlabelled", None)
         print(json.dumps(data, ensure_ascii=False), file=self._stream, flush=True)
 
     def finish(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 from listening_clf.conversation import Conversation, TurnInContext
 from listening_clf.encoding import Encoded, Encoder
 from listening_clf.errors import TrainingError
+from listening_clf.labels import Label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,9 +50,9 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
     """
     turns = []
     for conversation in conversations:
-        known = np.array([label not in conversation.unlabelled for label in labels])
         for index in conversation.agent_turns:
-            given = conversation.turns[index].labels
+            turn = conversation.turns[index]
+            given = turn.labels
             if given is None:
                 continue
             if unknown := sorted(set(given) - set(labels)):
@@ -58,8 +60,9 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
                     f"conversation {conversation.id!r}, turn {index}: unknown label {unknown[0]!r}; "
                     f"the model's labels are {', '.join(labels)}"
                 )
-            targets = np.array([label in given for label in labels], dtype=np.float32)
-            turns.append(LabelledTurn((conversation.turns, index), np.where(known, targets, np.float32("nan"))))
+            unknown_here = {*conversation.unlabelled, *turn.unlabelled}
+            targets = [math.nan if label in unknown_here else float(label in given) for label in labels]
+            turns.append(LabelledTurn((conversation.turns, index), np.array(targets, dtype=np.float32)))
     if not turns:
         raise TrainingError("no agent turn in the data is annotated: give turns a list of 'labels' (it may be empty)")
     return turns
@@ -82,8 +85,8 @@ def epoch_examples(
             shown.append(asr_style(conversation))
     turns = labelled_turns(shown, config.labels)
     alone = rng.random(len(turns)) < config.context_dropout
-    items = [without_context(turn.item) if drop else turn.item for turn, drop in zip(turns, alone, strict=True)]
-    return encoded([turn._replace(item=item) for turn, item in zip(turns, items, strict=True)], encoder)
+    turns = [without_context(turn, config.labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
+    return encoded(turns, encoder)
 
 
 def encoded(turns: Sequence[LabelledTurn], encoder: Encoder) -> list[Example]:
@@ -121,10 +124,11 @@ def without_times(conversation: Conversation) -> Conversation:
     return replace(conversation, turns=tuple(replace(turn, start=None, end=None) for turn in conversation.turns))
 
 
-def without_context(item: TurnInContext) -> TurnInContext:
-    """The turn alone."""
-    turns, index = item
-    return turns[index : index + 1], 0
+def without_context(turn: LabelledTurn, labels: Sequence[str]) -> LabelledTurn:
+    """The turn alone. That it interrupts can then no longer be seen, and is unknown; that it does not, stays."""
+    turns, index = turn.item
+    unseen = (np.array(labels) == Label.INTERRUPTION) & (turn.targets == 1)
+    return LabelledTurn((turns[index : index + 1], 0), np.where(unseen, np.float32("nan"), turn.targets))
 
 
 _SPOKEN = str.maketrans(dict.fromkeys(string.punctuation + "–—…“”‘’", " ") | {"'": "", "’": ""})
