@@ -57,7 +57,8 @@ class Manifest:
     calibration: Mapping[str, Calibration]
     encoding: Mapping[str, Any]
     """The fields of `encoding.EncodingSettings` that the model was trained with."""
-    codebook_version: str
+    codebook_version: str | None
+    """By which the codebook's labels among them are meant; None where none is the codebook's."""
     training_data: tuple[Mapping[str, str], ...] = ()
     """`{"name", "licence"}` of every data set that the model has seen labels of."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class Manifest:
                 thresholds={label: _probability(data["thresholds"][label]) for label in labels},
                 calibration={label: Calibration(**data["calibration"][label]) for label in labels},
                 encoding=dict(data["encoding"]),
-                codebook_version=str(data["codebook_version"]),
+                codebook_version=None if data["codebook_version"] is None else str(data["codebook_version"]),
                 training_data=tuple(dict(entry) for entry in data["training_data"]),
                 files={_inside(path): str(digest) for path, digest in data["files"].items()},
                 format_version=version,

@@ -1,19 +1,28 @@
-"""The command line: `listening-clf predict` and `listening-clf labels`.
+"""The command line: `listening-clf predict`, `train`, `evaluate`, `data check` and `labels`.
 
 What a command needs is imported inside it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from listening_clf import __version__
 from listening_clf.errors import ListeningError, TranscriptError
+
+if TYPE_CHECKING:
+    from listening_clf.finetune import TrainConfig
 
 BAD_INPUT = 2
 """The exit code for input that cannot be used; wrong options have the same."""
@@ -25,6 +34,34 @@ app = typer.Typer(
     # A traceback with locals would show what was said in the call.
     pretty_exceptions_show_locals=False,
 )
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before training on it.")
+app.add_typer(data_app, name="data")
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before training on it.")
+app.add_typer(data_app, name="data")
+
+AgentOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Who is the agent, where the speakers are not called agent and customer."),
+]
+
+
+DataArgument = Annotated[
+    list[str], typer.Argument(metavar="DATA...", help="Labelled turns: JSONL, CSV, Parquet, or a dataset.")
+]
+DevOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DATA", help="Data to choose epoch and thresholds by; may be given several times."),
+]
+HeldOutOption = Annotated[
+    float, typer.Option(metavar="SHARE", help="Without --dev: the share of the conversations that is held out.")
+]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="The settings of the run.")]
+BaseOption = Annotated[
+    str | None, typer.Option("--from", metavar="MODEL", help="The model to start from: bundled, a folder, or a hub id.")
+]
 
 
 class OutputFormat(StrEnum):
@@ -62,10 +99,7 @@ def predict(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another model: a folder, or its id on the Hugging Face hub.")
     ] = None,
-    agent: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Who is the agent, where the speakers are not called agent and customer."),
-    ] = None,
+    agent: AgentOption = None,
     output_format: Annotated[
         OutputFormat, typer.Option("--format", help="A table to look at, or JSONL or CSV for other programs.")
     ] = OutputFormat.TABLE,
@@ -112,7 +146,7 @@ def predict(
         skipped += 1
         typer.echo(f"Skipped: {error}", err=True)
 
-    try:
+    with _errors():
         classifier = ListeningClassifier.from_pretrained(model)
         writer = display.WRITERS[output_format](classifier.labels)
         with display.progress_bar() as bar:
@@ -121,16 +155,6 @@ def predict(
                     writer.write(conversation, classifier.predict_conversation(conversation))
                     read += 1
                     bar.update(bar.task_ids[0], description=f"{read:,} conversations")
-    except ListeningError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        typer.echo(f"Error: the results cannot be written ({error.strerror})", err=True)
-        # What is still buffered cannot be written at the exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
     if read:
         writer.finish()
     if skipped:
@@ -140,8 +164,226 @@ def predict(
 
 
 @app.command()
+def train(
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The checkpoint folder to write.")],
+    dev: DevOption = None,
+    held_out: HeldOutOption = 0.2,
+    config: ConfigOption = None,
+    base: BaseOption = None,
+    agent: AgentOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    log_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what TensorBoard shows: loss, rate, macro F1 on dev.")
+    ] = None,
+) -> None:
+    r"""Fine-tune a model on your own labelled turns.
+
+    [bold]Examples[/bold]
+
+    [cyan]listening-clf train calls.jsonl --output my-model[/cyan]
+
+    [cyan]listening-clf train calls.csv --dev dev.csv --config my.yaml --output my-model[/cyan]
+
+    [cyan]listening-clf train org/calls:train --dev org/calls:validation --from my-model --output newer[/cyan]
+
+    [cyan]accelerate launch -m listening_clf train calls.jsonl --output my-model[/cyan] (several GPUs or machines)
+
+    [bold]What is read[/bold]
+
+    [bold]JSONL[/bold], one conversation a line, "labels" on the agent turns that were annotated:
+
+    {"id": "7", "turns": \[{"speaker": "agent", "text": "What happened?", "labels": \["open_question"]}]}
+
+    [bold]CSV, JSONL or Parquet[/bold], one agent turn a row: text, context, conversation, and a column a label with
+    1, 0, or nothing where nobody looked.
+
+    [bold]A dataset[/bold] of such rows: a folder that the library datasets saved, or an id on the Hugging Face hub;
+    NAME:SPLIT names one of its splits.
+
+    Data are split by conversation. They are checked first: [cyan]listening-clf data check --help[/cyan].
+
+    [bold]If it stops[/bold]
+
+    The same command with --resume goes on from the last checkpoint of the run, which lies in DIR.run until the model
+    is complete.
+    """
+    with _errors(resumable=True):
+        from accelerate import PartialState
+        from rich.console import Console
+        from transformers.utils import logging as transformers_logging
+
+        from listening_clf import finetune
+        from listening_clf.finetune.check import check
+        from listening_clf.finetune.findings import print_findings
+        from listening_clf.finetune.reading import held_out_split, read_labelled
+        from listening_clf.finetune.start import Start
+
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        is_main = PartialState().is_main_process
+        _log(logging.INFO if is_main and not sys.stderr.isatty() else logging.WARNING)
+        settings = _settings(config, base)
+        start = Start.of(settings)
+        located = read_labelled(data, start.labels, agent=agent)
+        if dev:
+            train_data, dev_data = located, read_labelled(dev, start.labels, agent=agent)
+        else:
+            train_data, dev_data = held_out_split(located, held_out, settings.seed)
+        findings = check(train_data, dev_data, start.labels, start.encoder())
+        if is_main:
+            print_findings(findings, Console(stderr=True))
+        if findings.has_errors:
+            raise typer.Exit(BAD_INPUT)
+        finetune.train(
+            settings,
+            [it.conversation for it in train_data],
+            [it.conversation for it in dev_data],
+            output,
+            training_data=[{"name": Path(name).name, "licence": "not stated"} for name in data],
+            resume=resume,
+            log_dir=log_dir,
+        )
+        if is_main:
+            typer.echo(f"The model is in {output}. Try it: listening-clf predict --model {output} FILE")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="The model: bundled (small), a folder, or a hub id.")],
+    data: DataArgument,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Another model, to compare with on the same turns.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Write a report with curves and the worst mistakes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, for other programs.")] = False,
+    agent: AgentOption = None,
+) -> None:
+    r"""Measure a model on labelled turns, with the intervals that chance leaves open.
+
+    [bold]Examples[/bold]
+
+    [cyan]listening-clf evaluate small calls.jsonl[/cyan]
+
+    [cyan]listening-clf evaluate my-model test.csv --against small --report report.html[/cyan]
+
+    Gives precision, recall, F1, average precision and calibration error of each label, with 95 % intervals by a
+    bootstrap over conversations, and F1 by corpus, channel, style, times, punctuation and context, where the data have
+    several of these. --against says which differences between two models are beyond chance. The report is one file
+    that needs no network; it quotes the conversations.
+
+    Data have the shapes that [cyan]listening-clf train --help[/cyan] describes. What nobody looked for is left out.
+    """
+    with _errors():
+        from listening_clf.classifier import ListeningClassifier
+        from listening_clf.finetune.comparison import compare
+        from listening_clf.finetune.evaluate import evaluate as measure
+        from listening_clf.finetune.reading import read_labelled
+        from listening_clf.finetune.report import write_report
+        from listening_clf.finetune.tables import print_comparison, print_evaluation
+
+        names = [model] if against is None else [model, against]
+        classifiers = [ListeningClassifier.from_pretrained(name) for name in names]
+        known = tuple(dict.fromkeys(label for classifier in classifiers for label in classifier.labels))
+        conversations = [located.conversation for located in read_labelled(data, known, agent=agent)]
+        evaluations = [
+            measure(classifier, conversations, model=name, data=", ".join(data), passed_over=known)
+            for name, classifier in zip(names, classifiers, strict=True)
+        ]
+        comparison = None if against is None else compare(*evaluations)
+        if report is not None:
+            write_report(report, evaluations[0], comparison)
+        if as_json:
+            figures = {"evaluation": evaluations[0].to_dict()}
+            figures |= {} if comparison is None else {"comparison": comparison.to_dict()}
+            typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
+            return
+        print_evaluation(evaluations[0])
+        if comparison is not None:
+            print_comparison(comparison)
+        if report is not None:
+            typer.echo(f"The report is in {report}.")
+
+
+@data_app.command("check")
+def data_check(
+    data: DataArgument,
+    dev: DevOption = None,
+    held_out: HeldOutOption = 0.2,
+    config: ConfigOption = None,
+    base: BaseOption = None,
+    agent: AgentOption = None,
+) -> None:
+    r"""Find what is wrong with labelled data before hours are spent on it.
+
+    [bold]Examples[/bold]
+
+    [cyan]listening-clf data check calls.jsonl[/cyan]
+
+    [cyan]listening-clf data check calls.csv --dev dev.csv --config my.yaml[/cyan] (labels of your own)
+
+    Says, with file and line, what cannot be read, unknown label names, the same turn with other labels or in both train
+    and dev, labels that are never given, turns that are longer than the model reads; and prints how often each label is
+    given. [cyan]listening-clf train[/cyan] makes the same checks, and takes the same options. Exits with 2 if something
+    cannot be trained on.
+    """
+    with _errors():
+        from listening_clf.finetune.check import check_sources
+        from listening_clf.finetune.findings import print_findings
+        from listening_clf.finetune.start import Start
+
+        settings = _settings(config, base)
+        start = Start.of(settings)
+        findings = check_sources(
+            data, dev or [], start.labels, start.encoder(), agent=agent, dev_share=held_out, seed=settings.seed
+        )
+        print_findings(findings)
+    if findings.has_errors:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
 def labels() -> None:
     """Print the codebook: what each label means, what counts and what does not."""
     from listening_clf import display
 
     display.print_codebook()
+
+
+def _log(level: int) -> None:
+    """Log to standard error from `level` on: what happens, where there is no terminal for a progress bar."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("listening_clf").setLevel(level)
+
+
+def _settings(config: Path | None, base: str | None) -> TrainConfig:
+    from listening_clf.finetune import TrainConfig
+
+    settings = TrainConfig() if config is None else TrainConfig.from_yaml(config)
+    return settings if base is None else replace(settings, base=base)
+
+
+@contextmanager
+def _errors(*, resumable: bool = False) -> Iterator[None]:
+    """End in one sentence where something is wrong with the input, the disk, or what is installed."""
+    try:
+        yield
+    except ListeningError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except BrokenPipeError:
+        raise
+    except ImportError as error:
+        typer.echo(f'Error: {error.name} is not installed: pip install "listening-clf[train]"', err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"Error: the results cannot be written ({error.strerror})", err=True)
+        # What is still buffered cannot be written at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        if resumable:
+            typer.echo("Stopped. The same command with --resume goes on.", err=True)
+        raise

@@ -58,8 +58,14 @@ class Turn:
         for key in ("speaker", "text"):
             if key not in data:
                 raise TurnError(f"the turn has no {key!r}: it needs 'speaker' and 'text'")
-        known = {name: data.get(name) for name in ("speaker", "text", "start", "end", "labels")}
-        return cls(**known, unlabelled=data.get("unlabelled") or ())
+        return cls(
+            data["speaker"],
+            data["text"],
+            data.get("start"),
+            data.get("end"),
+            data.get("labels"),
+            data.get("unlabelled") or (),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The turn as a JSON object; what is not known is left out."""

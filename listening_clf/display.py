@@ -46,7 +46,7 @@ class TableWriter:
     """A table a conversation, and a line of totals."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self._console = Console(file=_stdout(), highlight=False)
+        self._console = Console(file=standard_output(), highlight=False)
         self._counts = Counter(dict.fromkeys(labels, 0))
         self._conversations = self._turns = self._labelled = 0
 
@@ -61,8 +61,8 @@ class TableWriter:
         for index, turn in enumerate(conversation.turns):
             labels = _labels(of_turn[index]) if index in of_turn else Text()
             style = "dim" if turn.speaker == "customer" else ""
-            table.add_row(_clock(turn.start), turn.speaker, _plain(turn.text), labels, style=style)
-        self._console.print(_plain(conversation.id or ""), style="bold")
+            table.add_row(clock(turn.start), turn.speaker, plain(turn.text), labels, style=style)
+        self._console.print(plain(conversation.id or ""), style="bold")
         self._console.print(table)
         self._console.print()
         self._count(predictions)
@@ -76,9 +76,9 @@ class TableWriter:
     def finish(self) -> None:
         """Print the totals."""
         share = _percent(self._labelled / self._turns)
-        turns = f"{_many(self._turns, 'agent turn')} in {_many(self._conversations, 'conversation')}"
+        turns = f"{many(self._turns, 'agent turn')} in {many(self._conversations, 'conversation')}"
         totals = Text(f"{turns}, {share} with a label: ")
-        counts = [Text.assemble((label, _style(label)), f" {count}") for label, count in self._counts.items()]
+        counts = [Text.assemble((label, label_style(label)), f" {count}") for label, count in self._counts.items()]
         self._console.print(totals + Text(", ").join(counts))
 
 
@@ -87,7 +87,7 @@ class JsonlWriter:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._stream = _stdout(encoding="utf-8")
+        self._stream = standard_output(encoding="utf-8")
 
     def write(self, conversation: Conversation, predictions: Sequence[Prediction]) -> None:
         """Write the line."""
@@ -109,7 +109,7 @@ class CsvWriter:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._stream = _stdout(encoding="utf-8")
+        self._stream = standard_output(encoding="utf-8")
         self._csv = csv.writer(self._stream, lineterminator="\n")
         self._csv.writerow(["conversation", "turn", "start", "end", "text", "labels", *labels])
 
@@ -150,11 +150,11 @@ def progress_bar() -> Progress:
 
 def print_codebook() -> None:
     """Print what each label means, what counts and what does not."""
-    console = Console(file=_stdout(), highlight=False)
+    console = Console(file=standard_output(), highlight=False)
     console.print(f"The five listening labels of an agent turn, by version {CODEBOOK_VERSION} of the codebook.")
     for label in Label:
         definition = label.definition
-        console.print(Text(f"\n{label}", _style(label)))
+        console.print(Text(f"\n{label}", label_style(label)))
         console.print(Padding(f"The agent turn {definition.meaning}.", (0, 0, 0, 2)))
         examples = Table.grid(padding=(0, 2), pad_edge=True)
         for word, lines in (("yes", definition.yes), ("no", definition.no)):
@@ -165,24 +165,24 @@ def print_codebook() -> None:
             console.print(Padding("Can hardly be told without the turn before it.", (0, 0, 0, 2)))
 
 
-def _stdout(encoding: str | None = None) -> TextIO:
+def standard_output(encoding: str | None = None) -> TextIO:
     """Standard output, which a character that it does not know shall not stop."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     return sys.stdout
 
 
-def _labels(prediction: Prediction) -> Text:
-    return Text("\n").join(
-        Text.assemble((label, _style(label)), f" {_percent(prediction.scores[label])}") for label in prediction.labels
-    )
+def plain(text: str, style: str = "") -> Text:
+    """The text with nothing in it that a terminal would obey, or that is markup to rich."""
+    return Text(text.translate(_CONTROL_CODES), style)
 
 
-def _style(label: str) -> str:
+def label_style(label: str) -> str:
+    """The style of a label's name. A label that is not of the codebook has no colour."""
     return f"bold {_COLOURS.get(label, '')}"
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """Seconds as m:ss.s; nothing where they are not known."""
     if seconds is None:
         return ""
@@ -190,14 +190,17 @@ def _clock(seconds: float | None) -> str:
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
+def many(count: int, noun: str) -> str:
+    """The count with its noun in the right number."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _labels(prediction: Prediction) -> Text:
+    return Text("\n").join(
+        Text.assemble((label, label_style(label)), f" {_percent(prediction.scores[label])}")
+        for label in prediction.labels
+    )
+
+
 def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
-
-
-def _plain(text: str) -> Text:
-    """The text with nothing in it that a terminal would obey, or that is markup to rich."""
-    return Text(text.translate(_CONTROL_CODES))
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT
+from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT, NEEDED_TO_TRAIN
 from listening_clf.errors import CheckpointError
 
 BUNDLED = Path(__file__).parent / "models"
@@ -31,19 +31,41 @@ def locate(name_or_path: str | Path | None = None, *, revision: str | None = Non
         return BUNDLED / name
     if Path(name).is_dir():
         return Path(name)
-    if isinstance(name_or_path, str) and name.count("/") == 1 and not name.startswith((".", "/")):
-        return _download(name, revision)
+    if isinstance(name_or_path, str) and _is_hub_id(name):
+        return _download(name, revision, NEEDED_TO_PREDICT)
     raise CheckpointError(
         f"there is no model {name!r}: expected a bundled model ({', '.join(bundled_models())}), "
         "a checkpoint folder, or a hub id such as org/name"
     )
 
 
-def _download(repo_id: str, revision: str | None) -> Path:
+def locate_base(name_or_path: str) -> str:
+    """What a model to train from is loaded by: its folder, or the hub id of a plain encoder.
+
+    Of a listening_clf checkpoint on the hub, what training needs is downloaded first.
+    """
+    if name_or_path in bundled_models():
+        return str(BUNDLED / name_or_path)
+    if Path(name_or_path).is_dir() or not _is_hub_id(name_or_path):
+        return name_or_path
     import huggingface_hub
 
     try:
-        files = [MANIFEST, *NEEDED_TO_PREDICT]
+        huggingface_hub.hf_hub_download(name_or_path, MANIFEST)
+    except Exception:  # a plain encoder has none; and where the hub is out of reach, it may still be in the cache
+        return name_or_path
+    return str(_download(name_or_path, None, NEEDED_TO_TRAIN))
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/"))
+
+
+def _download(repo_id: str, revision: str | None, needed: tuple[str, ...]) -> Path:
+    import huggingface_hub
+
+    try:
+        files = [MANIFEST, *needed]
         folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files)
     except Exception as error:  # huggingface_hub's own, the HTTP client's, the file system's
         wanted = repo_id if revision is None else f"{repo_id} at revision {revision}"

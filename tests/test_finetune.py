@@ -17,9 +17,18 @@ from listening_clf.encoding import Encoded, EncodingSettings
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
-from listening_clf.finetune.data import Example, asr_style, batches, epoch_examples, labelled_turns
+from listening_clf.finetune.data import (
+    Example,
+    asr_style,
+    batches,
+    epoch_examples,
+    labelled_turns,
+    without_context,
+)
 from listening_clf.finetune.loop import masked_bce
 from listening_clf.finetune.metrics import expected_calibration_error, label_metrics, macro_f1
+from listening_clf.finetune.replay import Replay, is_dev
+from listening_clf.finetune.start import Start
 from listening_clf.runtime import calibrated
 
 NAN = math.nan
@@ -120,7 +129,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         ({"base": "x", "labels": ["a", "a"]}, "labels must be a list of different names"),
         ({"base": "x", "mixed_precision": "int8"}, "mixed_precision must be"),
         ({"base": "x", "encoding": {"budget": 3}}, "the settings cannot be read"),
-        ({}, "the settings cannot be read"),
+        ({"labels": "summary"}, "labels must be a list of names, not 'summary'"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, Any], problem: str) -> None:
@@ -138,7 +147,7 @@ def test_settings_come_from_yaml(tmp_path: Path) -> None:
 
 def test_the_committed_settings_can_be_read() -> None:
     for path in (Path(__file__).parent.parent / "configs").glob("*.yaml"):
-        assert TrainConfig.from_yaml(path).labels == tuple(Label)
+        assert TrainConfig.from_yaml(path).labels is None
 
 
 # training
@@ -164,13 +173,13 @@ def trained(config: TrainConfig, conversations: list[Conversation], tmp_path_fac
 
 
 def test_a_new_head_sees_the_first_token_through_an_identity(config: TrainConfig) -> None:
-    model, _ = load_base(config)
+    model, _ = load_base(Start.of(config))
     dense: Any = model.base_model.pooler.dense
     torch.testing.assert_close(dense.weight, torch.eye(32))
 
 
 def test_a_trained_head_is_kept(config: TrainConfig, trained: Path) -> None:
-    model, _ = load_base(replace(config, base=str(trained)))
+    model, _ = load_base(Start.of(replace(config, base=str(trained))))
     saved = load_file(trained / WEIGHTS)
     torch.testing.assert_close(model.state_dict()["classifier.weight"], saved["classifier.weight"].float())
     torch.testing.assert_close(
@@ -178,14 +187,35 @@ def test_a_trained_head_is_kept(config: TrainConfig, trained: Path) -> None:
     )
 
 
+def test_outputs_of_shared_labels_are_kept_and_others_are_new(config: TrainConfig, trained: Path) -> None:
+    labels = ("summary", "upsell", "paraphrase")
+    model, _ = load_base(Start.of(replace(config, base=str(trained), labels=labels)))
+    weights, saved = model.state_dict()["classifier.weight"], load_file(trained / WEIGHTS)["classifier.weight"].float()
+    torch.testing.assert_close(weights[[0, 2]], saved[[3, 0]])
+    assert not torch.isclose(weights[1], saved).all(dim=1).any()
+    assert model.config.id2label == dict(enumerate(labels))
+
+
+def test_outputs_for_as_many_other_labels_are_not_taken_over(config: TrainConfig, trained: Path) -> None:
+    model, _ = load_base(Start.of(replace(config, base=str(trained), labels=("a", "b", "c", "d", "e"))))
+    saved = load_file(trained / WEIGHTS)["classifier.weight"].float()
+    assert not torch.isclose(model.state_dict()["classifier.weight"], saved).all(dim=1).any()
+
+
+def test_a_base_brings_its_labels_and_encoding(config: TrainConfig, trained: Path) -> None:
+    start = Start.of(TrainConfig(str(trained)))
+    assert (start.labels, start.encoding) == (tuple(Label), config.encoding)
+    assert Start.of(TrainConfig(config.base)).encoding == EncodingSettings()
+
+
 def test_a_base_that_is_not_there_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the base model .* cannot be loaded"):
-        load_base(replace(config, base=str(tmp_path)))
+        load_base(Start.of(replace(config, base=str(tmp_path))))
 
 
 def test_a_base_that_reads_too_little_is_refused(config: TrainConfig) -> None:
     with pytest.raises(TrainingError, match=r"encoding.max_length is 512, but the base model .* reads at most 128"):
-        load_base(replace(config, encoding=EncodingSettings()))
+        load_base(Start.of(replace(config, encoding=EncodingSettings())))
 
 
 def test_training_writes_a_checkpoint_that_predicts(trained: Path, conversations: list[Conversation]) -> None:
@@ -234,7 +264,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     from listening_clf.finetune import loop
 
     steps = 0
-    step = loop._step
+    step = loop.training_step
 
     def cut_off(*arguments: Any) -> float:
         nonlocal steps
@@ -243,7 +273,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(loop, "_step", cut_off)
+    monkeypatch.setattr(loop, "training_step", cut_off)
     with pytest.raises(KeyboardInterrupt):
         train(config, conversations[:16], conversations[16:], tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -262,7 +292,7 @@ def test_a_run_is_not_resumed_with_other_settings(
     with pytest.raises(KeyboardInterrupt):
         train(config, conversations[:16], conversations[16:], tmp_path / "model")
     changed = replace(config, batch_size=8)
-    with pytest.raises(TrainingError, match="had batch_size = 16, not 8: resume it with its own settings"):
+    with pytest.raises(TrainingError, match="had batch_size = 16, not 8: resume it as it was"):
         train(changed, conversations[:16], conversations[16:], tmp_path / "model", resume=True)
 
 
@@ -278,7 +308,7 @@ def test_an_altered_checkpoint_is_not_trained_from(config: TrainConfig, trained:
     folder = Path(shutil.copytree(trained, tmp_path / "copy"))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4] + b"1234")
     with pytest.raises(CheckpointError, match="is not the file that was saved"):
-        load_base(replace(config, base=str(folder)))
+        load_base(Start.of(replace(config, base=str(folder))))
 
 
 def test_an_output_that_is_no_checkpoint_is_left_alone(
@@ -290,16 +320,128 @@ def test_an_output_that_is_no_checkpoint_is_left_alone(
     assert (tmp_path / "thesis.txt").exists()
 
 
+def test_an_unfinished_run_is_not_thrown_away(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from listening_clf.finetune import loop
+
+    monkeypatch.setattr(loop, "export", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+    with pytest.raises(TrainingError, match="has an unfinished run: go on with --resume"):
+        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+    with pytest.raises(TrainingError, match="had other data: resume it as it was"):
+        train(config, conversations[:15], conversations[16:], tmp_path / "model", resume=True)
+
+
 def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:
     from tokenizers import Tokenizer
 
     from listening_clf.encoding import Encoder
 
-    _, tokenizer = load_base(config)
+    _, tokenizer = load_base(Start.of(config))
 
     def drawn(epoch: int) -> list[Encoded]:
         encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
-        return [example.encoded for example in epoch_examples(conversations, encoder, config, epoch)]
+        return [example.encoded for example in epoch_examples(conversations, tuple(Label), encoder, config, epoch)]
 
     assert drawn(0) == drawn(0)
     assert drawn(0) != drawn(1)
+
+
+def test_a_turn_shown_without_context_is_no_longer_an_interruption() -> None:
+    turns = (Turn("customer", "And then I -"), Turn("agent", "Why was that?", labels=("open_question", "interruption")))
+    (turn,) = labelled_turns([Conversation(turns)], tuple(Label))
+    alone = without_context(turn, tuple(Label))
+    assert alone.item == (turns[1:], 0)
+    np.testing.assert_array_equal(alone.targets, [0, 0, 1, 0, NAN])
+
+
+def test_labels_that_nobody_looked_for_on_one_turn_are_nan() -> None:
+    turn = Turn("agent", "What broke?", labels=("open_question",), unlabelled=("reflection", "summary"))
+    (only,) = labelled_turns([Conversation((turn,), unlabelled=("interruption",))], tuple(Label))
+    np.testing.assert_array_equal(only.targets, [0, NAN, 1, NAN, NAN])
+
+
+def test_training_writes_a_card_of_what_was_done(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    from huggingface_hub import ModelCard
+
+    train(
+        replace(config, epochs=1),
+        conversations[:16],
+        conversations[16:],
+        tmp_path / "ours",
+        training_data=[{"name": "calls.csv", "licence": "not stated"}],
+    )
+    card = ModelCard.load(tmp_path / "ours" / "README.md")
+    assert card.data.tags == ["listening-clf", "onnx"]
+    assert card.data.eval_results[0].metric_name == "Macro F1"
+    assert "calls.csv" in card.text
+    assert "learning_rate: 0.001" in card.text
+    assert str(tmp_path) not in card.content
+    assert config.base not in card.content
+
+
+@pytest.mark.parametrize("architecture", ["DistilBert", "Roberta", "MPNet", "DebertaV2", "ModernBert"])
+def test_any_common_encoder_can_be_the_base(
+    architecture: str, config: TrainConfig, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    base = plain_encoder(architecture, config.base, tmp_path / "base")
+    output = train(
+        replace(config, base=base, epochs=1), conversations[:8], conversations[8:16], tmp_path / "model", card=""
+    )
+    predictions = ListeningClassifier.from_pretrained(output).predict_conversation(conversations[0])
+    assert len(predictions) == len(conversations[0].agent_turns)
+
+
+def plain_encoder(architecture: str, vocabulary_of: str, folder: Path) -> str:
+    """A small encoder of that architecture that knows nothing yet."""
+    import transformers
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    if architecture == "DistilBert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(vocabulary_of)
+    tokenizer.save_pretrained(folder)
+    settings = getattr(transformers, f"{architecture}Config")(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=160,
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        **sizes,
+    )
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(settings).save_pretrained(folder)
+    return str(folder)
+
+
+# replay
+
+
+def test_replay_draws_authored_conversations_of_the_train_split_until_there_are_enough_turns() -> None:
+    replay = Replay(tuple(Label))
+    drawn = replay.draw(100, np.random.default_rng(0))
+    turns = [len(conversation.agent_turns) for conversation in drawn]
+    assert sum(turns[:-1]) < 100 <= sum(turns)
+    assert not any(is_dev(conversation) for conversation in drawn)
+    assert [it.id for it in drawn] != [it.id for it in replay.draw(100, np.random.default_rng(1))]
+    assert replay.draw(0, np.random.default_rng(0)) == []
+
+
+def test_replay_says_nothing_of_labels_that_are_none_of_the_codebook() -> None:
+    labels = ("upsell", "summary")
+    turns = labelled_turns(Replay(labels).draw(500, np.random.default_rng(0)), labels)
+    upsell, summary = np.stack([turn.targets for turn in turns]).T
+    assert np.isnan(upsell).all()
+    assert 0 < summary.mean() < 1
+    assert Replay(("upsell",)).draw(500, np.random.default_rng(0)) == []

@@ -12,7 +12,7 @@ import pytest
 from listening_clf import Conversation, TranscriptError, Turn
 from listening_clf.conversation import MAX_TURN_CHARS
 from listening_clf.encoding import Timing, timing_of
-from listening_clf.transcripts import read
+from listening_clf.transcripts import read, read_located
 
 Write = Callable[[str, str | bytes], str]
 
@@ -49,6 +49,12 @@ def error_of(path: str, agent: str | None = None) -> str:
 def turns_of(path: str, agent: str | None = None) -> tuple[Turn, ...]:
     (conversation,) = read(path, agent=agent)
     return conversation.turns
+
+
+def labels_of(path: str, labels: tuple[str, ...] = ("summary", "reflection")) -> list[tuple[object, object]]:
+    """The labels of each agent turn, and those that nobody looked for."""
+    turns = [conversation.turns[i] for conversation in read(path, labels=labels) for i in conversation.agent_turns]
+    return [(turn.labels, turn.unlabelled) for turn in turns]
 
 
 def texts_of(path: str) -> list[str]:
@@ -160,10 +166,10 @@ def test_jsonl_is_read_line_by_line(write: Write) -> None:
 def test_csv_rows_with_a_speaker_are_turns(write: Write) -> None:
     path = write(
         "calls.csv",
-        "Conversation,Speaker,Text,Start,End,note\n"
-        'a,customer,"It leaks,\nbadly.",0,1.5,x\n'
-        "a,agent,I see.,2,,x\n"
-        "b,agent,Hello.,,,x\n",
+        "Conversation,Speaker,Text,Start,End\n"
+        'a,customer,"It leaks,\nbadly.",0,1.5\n'
+        "a,agent,I see.,2,\n"
+        "b,agent,Hello.,,\n",
     )
     assert list(read(path)) == [
         Conversation((Turn("customer", "It leaks,\nbadly.", 0.0, 1.5), Turn("agent", "I see.", 2.0)), id="a"),
@@ -182,6 +188,168 @@ def test_csv_rows_without_a_speaker_are_agent_turns_by_themselves(write: Write) 
         (Turn("customer", "It leaks."), Turn("agent", "So it leaks.")),
         (Turn("agent", "Hello."),),
     ]
+
+
+# A single agent turn a line
+
+
+def test_a_line_of_jsonl_with_a_text_and_no_turns_is_an_agent_turn(write: Write) -> None:
+    lines = [
+        {"text": "So it leaks.", "context": "It leaks.", "start": 2.0, "turns": None},
+        {"text": "Hello.", "context": " ", "speaker": "Agent"},
+        {"text": "Hello."},
+    ]
+    path = write("turns.jsonl", "\n".join(map(json.dumps, lines)))
+    assert [conversation.turns for conversation in read(path)] == [
+        (Turn("customer", "It leaks."), Turn("agent", "So it leaks.", 2.0)),
+        (Turn("agent", "Hello."),),
+        (Turn("agent", "Hello."),),
+    ]
+
+
+def test_the_context_of_a_line_may_be_turns_with_the_names_of_the_file(write: Write) -> None:
+    context = [{"speaker": "Kim", "text": "It leaks.", "end": 3}, {"speaker": "DANA", "text": "Oh."}]
+    path = write("turns.jsonl", json.dumps({"text": "Since when?", "context": context}))
+    assert turns_of(path, agent="Dana") == (
+        Turn("customer", "It leaks.", end=3),
+        Turn("agent", "Oh."),
+        Turn("agent", "Since when?"),
+    )
+
+
+def test_turns_of_one_conversation_have_its_id_and_others_their_place(write: Write) -> None:
+    paths = (
+        write("a.jsonl", '{"text": "Hi.", "conversation": 7}\n{"text": "Hi.", "id": "x"}\n{"text": "Hi."}'),
+        write("b.csv", "text,conversation\nHi.,7\nHi.,7\nHi.,\n"),
+    )
+    ids = [conversation.id for path in paths for conversation in read(path)]
+    assert ids == ["7", "x", "a.jsonl:3", "7", "7", "b.csv:4"]
+
+
+# Labels
+
+
+def test_a_label_may_have_a_key_of_its_own(write: Write) -> None:
+    lines = [
+        {"text": "Hi.", "summary": 1, "reflection": False},
+        {"text": "Hi.", "summary": 0.0, "reflection": None},
+        {"text": "Hi.", "summary": None},
+        {"text": "Hi.", "labels": ["summary"], "unlabelled": ["reflection"]},
+        {"turns": [{"speaker": "agent", "text": "Hi.", "reflection": "yes", "unlabelled": ["paraphrase"]}]},
+    ]
+    assert labels_of(write("turns.jsonl", "\n".join(map(json.dumps, lines)))) == [
+        (("summary",), ()),
+        ((), ("reflection",)),
+        (None, ()),
+        (("summary",), ("reflection",)),
+        (("reflection",), ("paraphrase", "summary")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"), [("text,Summary,{}\n", "Hi.,{},{}\n"), ("speaker,text,Summary,{}\n", "agent,Hi.,{},{}\n")]
+)
+def test_a_label_may_have_a_column_in_either_shape_of_csv(write: Write, header: str, row: str) -> None:
+    cells = [("1", "0"), ("yes", "TRUE"), ("No", " "), ("", ""), ("0.0", "1.0")]
+    path = write("turns.csv", header.format("reflection") + "".join(row.format(*pair) for pair in cells))
+    assert labels_of(path) == [
+        (("summary",), ()),
+        (("summary", "reflection"), ()),
+        ((), ("reflection",)),
+        (None, ()),
+        (("reflection",), ()),
+    ]
+
+
+def test_a_label_without_a_column_is_unknown(write: Write) -> None:
+    assert labels_of(write("turns.csv", "text,summary\nHi.,0\n")) == [((), ("reflection",))]
+
+
+def test_without_names_of_labels_no_column_is_one(write: Write) -> None:
+    paths = write("turns.csv", "text,summary\nHi.,0.97\n"), write("turns.jsonl", '{"text": "Hi.", "summary": 1}')
+    for path in paths:
+        assert labels_of(path, labels=()) == [(None, ())]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        (
+            "a.csv",
+            "text,summary\nHi.,1\nHi.,2\n",
+            "line 3: 'summary' must be 1 or 0, or empty where nobody looked, not '2'",
+        ),
+        ("a.csv", "speaker,text,summary\nagent,Hi.,x\n", "line 2: 'summary' must be 1 or 0, or empty"),
+        ("a.csv", "text,summary,SUMMARY\nHi.,1,1\n", "line 1: the header has the column 'summary' twice"),
+        ("a.jsonl", '{"text": "Hi.", "summary": "maybe"}', "line 1: 'summary' must be 1 or 0, or empty"),
+        (
+            "a.jsonl",
+            '{"turns": [{"speaker": "agent", "text": "Hi.", "summary": [1]}]}',
+            "line 1: turn 0: 'summary' must be 1 or 0, or empty where nobody looked, not '[1]'",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "Hi.", "labels": [], "summary": 1}',
+            "line 1: both 'labels' and 'summary' say what the labels are: leave one of them out",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "Hi.", "summary": 1, "unlabelled": 5}',
+            "line 1: unlabelled must be a list of label names",
+        ),
+        ("a.jsonl", '{"text": "Hi.", "labels": "summary"}', "line 1: labels must be a list of label names"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_one_sentence(write: Write, name: str, content: str, problem: str) -> None:
+    with pytest.raises(TranscriptError) as caught:
+        list(read(write(name, content), labels=("summary",)))
+    assert str(caught.value).startswith(f"{name}, {problem}")
+
+
+# What else a file says
+
+
+def test_other_columns_and_keys_are_what_the_file_says_of_the_conversation(write: Write) -> None:
+    paths = (
+        write("a.jsonl", '{"text": "Hi.", "channel": "phone", "summary": 1, "reflection": null}'),
+        write("b.csv", "text,channel,summary,style\nHi.,phone,1,\n"),
+        write("c.csv", "speaker,text,channel,summary,row\ncustomer,Hi.,phone,,1\nagent,Hi.,phone,1,2\n"),
+    )
+    for path in paths:
+        (conversation,) = read(path, labels=("summary", "reflection"))
+        assert conversation.meta == {"channel": "phone"}
+
+
+def test_no_column_takes_the_place_of_a_conversations_own_keys(write: Write) -> None:
+    (conversation,) = read(write("a.csv", "text,id,turns,conversation\nHi.,3,4,c\n"))
+    assert conversation.to_dict() == {"id": "c", "turns": [{"speaker": "agent", "text": "Hi."}]}
+
+
+# Where it stands
+
+
+def test_each_turn_knows_its_line(write: Write) -> None:
+    paths = (
+        write("a.csv", 'conversation,speaker,text\na,customer,"It\nleaks."\na,agent,I see.\nb,agent,Hello.\n'),
+        write("b.csv", "text,context\nHi.,Hello.\n"),
+        write("c.jsonl", f"\n{HELLO}"),
+        write("d.vtt", vtt(f"{AT}<v Agent>Let me", f"{AT}<v Agent>look.", f"{AT}<v Customer>Hm.")),
+    )
+    places = [[str(place) for place in located.places] for path in paths for located in read_located(path)]
+    assert places == [
+        ["a.csv, line 2", "a.csv, line 4"],
+        ["a.csv, line 5"],
+        ["b.csv, line 2", "b.csv, line 2"],
+        ["c.jsonl, line 2"],
+        ["d.vtt, line 3", "d.vtt, line 9"],
+    ]
+
+
+def test_turns_of_one_line_are_told_apart_by_their_index(write: Write) -> None:
+    turns = [{"speaker": "agent", "text": "Hi."}, {"speaker": "agent", "text": "Hello."}]
+    path = write("a.jsonl", json.dumps({"turns": turns}) + '\n{"text": "Hi.", "context": "Hello."}')
+    several, single = read_located(path)
+    assert (several.where(1), single.where(1)) == ("a.jsonl, line 1: turn 1", "a.jsonl, line 2")
 
 
 # Any format
@@ -315,6 +483,18 @@ def test_a_bad_webvtt_file_is_one_sentence(write: Write, content: str | bytes, p
         (jsonl(speaker="customer", text="Hi."), "no agent turn: the speakers are 'customer'"),
         (jsonl(speaker="Dana", text="Hi."), "the speakers are 'Dana': say which one is the agent with --agent NAME"),
         (b'{"turns": "\xe9"}', f"byte 12 of the line (0xe9) {NOT_UTF8}"),
+        ('{"words": "Hi."}', "neither a conversation with 'turns' nor an agent turn with a 'text', but 'words'"),
+        ('{"text": 5}', "the text must be a string, not 5"),
+        (
+            jsonl(speaker="customer", text="Hi.").removeprefix('{"turns": [').removesuffix("]}"),
+            "a 'text' without 'turns' is the agent's, not that of 'customer': "
+            "put the turns of a conversation into 'turns'",
+        ),
+        ('{"text": "Hi.", "context": 5}', "context: turns must be a list of turns, not 5"),
+        (
+            '{"text": "Hi.", "context": [{"text": "Hi."}]}',
+            "context: turn 0: a turn must be an object with a 'speaker' and a 'text', both strings",
+        ),
     ],
 )
 def test_a_bad_line_of_jsonl_is_one_sentence(write: Write, content: str | bytes, problem: str) -> None:

@@ -138,7 +138,7 @@ def _held_out() -> dict[str, Part]:
 def _part_of(conversation: Conversation, held_out: Mapping[str, Part]) -> Part | None:
     """What an annotated or authored conversation is kept for; None if it is there to train on."""
     if conversation.meta["corpus"] == "authored":
-        return "dev" if str(conversation.id).endswith("0") else None
+        return "dev" if authored.is_dev(conversation) else None
     return held_out.get(str(conversation.id))
 
 

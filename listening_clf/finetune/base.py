@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,40 +14,32 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, Checkpoint
 from listening_clf.encoding import MARKS
 from listening_clf.errors import TrainingError
-from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.data import LENGTH_MULTIPLE
-from listening_clf.hub import BUNDLED, bundled_models
+from listening_clf.finetune.start import Start
 
 
-def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load `config.base` for fine-tuning, in float32: a bundled model's name, a folder, or a hub id.
+def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load the base for fine-tuning, in float32, with one output a label.
 
-    A plain encoder gets a new head; a model that has one for as many labels keeps it.
+    The outputs of labels that the base knows already are kept; the others, and the head of a plain encoder, are new.
 
     Raises:
         TrainingError: the base cannot be loaded, has no fast tokenizer, or reads fewer tokens than the encoding makes.
-        CheckpointError: the base is a listening_clf checkpoint and was altered.
     """
-    source = str(BUNDLED / config.base) if config.base in bundled_models() else config.base
-    if (Path(source) / MANIFEST).is_file():
-        Checkpoint.open(source, NEEDED_TO_TRAIN)  # verified before it is loaded
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        architecture = AutoConfig.from_pretrained(
-            source,
-            num_labels=len(config.labels),
-            id2label=dict(enumerate(config.labels)),
-            label2id={label: i for i, label in enumerate(config.labels)},
-            problem_type="multi_label_classification",
-        )
+        tokenizer = AutoTokenizer.from_pretrained(start.source)
+        architecture = AutoConfig.from_pretrained(start.source)
+        own_labels = tuple(architecture.id2label[i] for i in range(architecture.num_labels))
+        shared = set(own_labels) & set(start.labels)
+        if not shared:
+            _name_outputs(architecture, start.labels)
         if hasattr(architecture, "attention_probs_dropout_prob"):
             # Drawing these masks took a third of a step on a CPU; dropout of the hidden states stays.
             architecture.attention_probs_dropout_prob = 0.0
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            source,
+            start.source,
             config=architecture,
             dtype=torch.float32,
             # On a CPU in bfloat16, the fused attention's backward pass takes twice as long as the plain one's.
@@ -57,34 +49,72 @@ def load_base(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizer
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        raise TrainingError(f"the base model {config.base!r} cannot be loaded: {error}") from error
+        raise TrainingError(f"the base model {start.name!r} cannot be loaded: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise TrainingError(f"the base model {config.base!r} has no tokenizer.json, so it could not be used offline")
-    positions = getattr(architecture, "max_position_embeddings", config.encoding.max_length)
+        raise TrainingError(f"the base model {start.name!r} has no tokenizer.json, so it could not be used offline")
+    positions = getattr(architecture, "max_position_embeddings", start.encoding.max_length)
     positions -= positions % LENGTH_MULTIPLE
-    if config.encoding.max_length > positions:
+    if start.encoding.max_length > positions:
         raise TrainingError(
-            f"encoding.max_length is {config.encoding.max_length}, but the base model {config.base!r} reads "
+            f"encoding.max_length is {start.encoding.max_length}, but the base model {start.name!r} reads "
             f"at most {positions} tokens"
         )
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)}, replace_extra_special_tokens=False)
-    tokenizer.model_max_length = config.encoding.max_length
+    tokenizer.model_max_length = start.encoding.max_length
     tokenizer.backend_tokenizer.no_truncation()  # some bases bring lengths of their own
     tokenizer.backend_tokenizer.no_padding()
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if loading["missing_keys"]:
-        _start_pooler_as_identity(model)
+
+    is_new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    if not shared:
+        _start_head_as_identity(model, is_new)
+    name = _output_layer(model)
+    if shared and own_labels != start.labels:
+        model.set_submodule(name, _outputs_of(model.get_submodule(name), own_labels, start.labels))
+    elif not shared and f"{name}.weight" not in is_new:  # a head for as many labels, but for others
+        model.get_submodule(name).reset_parameters()
+    _name_outputs(model.config, start.labels)
+    model.num_labels = len(start.labels)
     return model, tokenizer
 
 
-def _start_pooler_as_identity(model: Any) -> None:
-    """Let a new head see the first token's state itself.
+def _start_head_as_identity(model: Any, is_new: Collection[str]) -> None:
+    """Let a new output layer see the first token's state itself, through the square layer between them.
 
-    The pooler between them was never trained in sentence encoders such as all-MiniLM (standard deviation 0.009): it
-    passes next to nothing on, and training through it stays near chance for hundreds of steps.
+    That layer is new too in most architectures. BERT's pooler is not, but in sentence encoders such as all-MiniLM it
+    was never trained (standard deviation 0.009): it passes next to nothing on, and training through it stays near
+    chance for hundreds of steps.
     """
-    pooler = getattr(model.base_model, "pooler", None)
-    if pooler is not None and hasattr(pooler, "dense"):
-        with torch.no_grad():
-            torch.nn.init.eye_(pooler.dense.weight)
-            torch.nn.init.zeros_(pooler.dense.bias)
+    pooler = getattr(getattr(model.base_model, "pooler", None), "dense", None)
+    for name, module in model.named_modules():
+        square = isinstance(module, torch.nn.Linear) and module.in_features == module.out_features
+        if square and (module is pooler or f"{name}.weight" in is_new):
+            with torch.no_grad():
+                torch.nn.init.eye_(module.weight)
+                if module.bias is not None:
+                    torch.nn.init.zeros_(module.bias)
+
+
+def _output_layer(model: Any) -> str:
+    """The name of the layer that gives the logits: the last linear one."""
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return names[-1]
+
+
+def _outputs_of(layer: torch.nn.Linear, own_labels: Sequence[str], labels: Sequence[str]) -> torch.nn.Linear:
+    """An output layer for `labels`, in which those of the base keep what it learned of them."""
+    outputs = torch.nn.Linear(layer.in_features, len(labels), bias=layer.bias is not None)
+    with torch.no_grad():
+        for row, label in enumerate(labels):
+            if label in own_labels:
+                outputs.weight[row] = layer.weight[own_labels.index(label)]
+                if layer.bias is not None:
+                    outputs.bias[row] = layer.bias[own_labels.index(label)]
+    return outputs
+
+
+def _name_outputs(architecture: Any, labels: Sequence[str]) -> None:
+    """Say in the model's config what its outputs are."""
+    architecture.id2label = dict(enumerate(labels))
+    architecture.label2id = {label: i for i, label in enumerate(labels)}
+    architecture.problem_type = "multi_label_classification"

@@ -1,12 +1,16 @@
-"""From logits to probabilities that mean what they say, and to the threshold of each label. Fitted on dev."""
+"""From logits to probabilities that mean what they say, and to the threshold of each label. Fitted on dev.
+
+A few dozen dev turns say little. Where the model was fine-tuned from one that was calibrated on more, its calibration
+and thresholds are what the fit starts from and is held to, the more the fewer turns there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 from sklearn.metrics import precision_recall_curve
 
 from listening_clf.checkpoint import Calibration
@@ -16,44 +20,78 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
+PRIOR_PRECISION = 10.0
+"""Of the normal distribution around the prior's scale and bias: some hundred dev turns outweigh it."""
 
-def fit_calibration(logits: Floats, targets: Floats, labels: Sequence[str]) -> dict[str, Calibration]:
-    """Platt scaling of each label (Platt 1999: probability = sigmoid(scale * logit + bias)).
+PRIOR_POSITIVES = 20
+"""The turns with the label that the prior's threshold counts for."""
 
-    A label that is always or never given among the known turns cannot be fitted and keeps its logits.
+_UNCALIBRATED = Calibration()
+
+
+def fit_calibration(
+    logits: Floats, targets: Floats, labels: Sequence[str], prior: Mapping[str, Calibration] | None = None
+) -> dict[str, Calibration]:
+    """Platt scaling of each label (Platt 1999: probability = sigmoid(scale * logit + bias)), a posteriori.
 
     Args:
         logits: shape (turns, labels).
         targets: the same shape: 1 given, 0 not given, NaN unknown.
         labels: the labels' names, in the order of the columns.
+        prior: what to hold to where the turns say little. Without one for a label, that is the logits as they are.
     """
-    calibration = {}
-    for column, label in enumerate(labels):
-        known = ~np.isnan(targets[:, column])
-        truth = targets[known, column]
-        if len(np.unique(truth)) < 2:
-            calibration[label] = Calibration()
-            continue
-        fit = LogisticRegression(C=1e4).fit(logits[known, column, None], truth)
-        calibration[label] = Calibration(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
-    return calibration
+    prior = prior or {}
+    return {
+        label: _fit(logits[:, column], targets[:, column], prior.get(label, _UNCALIBRATED))
+        for column, label in enumerate(labels)
+    }
 
 
-def fit_thresholds(probabilities: Floats, targets: Floats, labels: Sequence[str]) -> dict[str, float]:
-    """For each label, the threshold with the best F1; 0.5 where no known turn has the label.
+def _fit(logits: Floats, targets: Floats, prior: Calibration) -> Calibration:
+    """The likeliest scale and bias of one label, given its turns and a normal distribution around the prior."""
+    known = ~np.isnan(targets)
+    logits, truth, centre = logits[known].astype(np.float64), targets[known].astype(np.float64), np.array(prior)
 
-    It is set midway between two probabilities that occur, so that a hair's difference changes no label.
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        z = parameters[0] * logits + parameters[1]
+        away = parameters - centre
+        error = np.exp(-np.logaddexp(0, -z)) - truth
+        value = (np.logaddexp(0, z) - truth * z).sum() + PRIOR_PRECISION / 2 * (away**2).sum()
+        return float(value), np.array([error @ logits, error.sum()]) + PRIOR_PRECISION * away
+
+    scale, bias = minimize(loss, centre, jac=True, method="BFGS").x
+    return Calibration(float(scale), float(bias))
+
+
+def fit_thresholds(
+    probabilities: Floats, targets: Floats, labels: Sequence[str], prior: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """For each label, the threshold with the best F1, drawn towards the prior's by what few turns have the label.
+
+    The best one lies midway between two probabilities that occur, so that a hair's difference changes no label. Where
+    no known turn has the label, it is the prior's, or 0.5 without one.
+
+    Args:
+        probabilities: shape (turns, labels).
+        targets: the same shape: 1 given, 0 not given, NaN unknown.
+        labels: the labels' names, in the order of the columns.
+        prior: thresholds that were chosen on other turns.
     """
+    prior = prior or {}
     thresholds = {}
     for column, label in enumerate(labels):
         known = ~np.isnan(targets[:, column])
         truth, scores = targets[known, column], probabilities[known, column]
         if not truth.any():
-            thresholds[label] = 0.5
+            thresholds[label] = prior.get(label, 0.5)
             continue
         precision, recall, cuts = precision_recall_curve(truth, scores)
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(np.argmax(f1[:-1]))
         below = cuts[best - 1] if best else 0.0
-        thresholds[label] = float((cuts[best] + below) / 2)
+        threshold = float((cuts[best] + below) / 2)
+        if label in prior:
+            weight = truth.sum() / (truth.sum() + PRIOR_POSITIVES)
+            threshold = float(weight * threshold + (1 - weight) * prior[label])
+        thresholds[label] = threshold
     return thresholds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,19 @@ import yaml
 
 from listening_clf.encoding import EncodingSettings
 from listening_clf.errors import TrainingError
-from listening_clf.labels import Label
+from listening_clf.hub import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training run. The defaults fine-tune a 6-layer encoder."""
+    """The settings of one training run. The defaults suit some hundred to some ten thousand turns of one's own."""
 
-    base: str
+    base: str = DEFAULT_MODEL
     """The model to start from: a bundled model's name, a folder, or a hub id as transformers takes it."""
-    labels: tuple[str, ...] = tuple(label.value for label in Label)
-    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    labels: tuple[str, ...] | None = None
+    """None: the labels of the base if it is a listening_clf checkpoint, else the five of the codebook."""
+    encoding: EncodingSettings | None = None
+    """None: as the base reads if it is a listening_clf checkpoint, else the default."""
     epochs: int = 4
     batch_size: int = 32
     """Agent turns a step, over all processes."""
@@ -36,6 +38,9 @@ class TrainConfig:
     """The share of conversations with times that each epoch shows without them."""
     context_dropout: float = 0.1
     """The share of turns that each epoch shows without the turns before them."""
+    replay: float = 1.0
+    """Where the base is a listening_clf checkpoint: for each annotated turn of one's own, each epoch shows this many
+    turns of the conversations that were written for this project, so that what the base knows is not forgotten."""
     mixed_precision: str = "auto"
     """"bf16", "fp16", "no", or "auto": bf16 where the device computes in it."""
     checkpoint_steps: int = 200
@@ -51,7 +56,9 @@ class TrainConfig:
                 raise TrainingError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise TrainingError(f"learning_rate must be above 0, not {self.learning_rate}")
-        if not self.labels or len(set(self.labels)) != len(self.labels):
+        if self.replay < 0:
+            raise TrainingError(f"replay must be 0 or more, not {self.replay}")
+        if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
             raise TrainingError(f"labels must be a list of different names, not {list(self.labels)}")
         if self.mixed_precision not in ("auto", "bf16", "fp16", "no"):
             raise TrainingError(f'mixed_precision must be "auto", "bf16", "fp16" or "no", not {self.mixed_precision!r}')
@@ -68,10 +75,10 @@ class TrainConfig:
             raise TrainingError(f"there is no setting {unknown[0]!r}: expected one of {', '.join(sorted(known))}")
         values = dict(data)
         try:
-            if "encoding" in values:
+            if values.get("encoding") is not None:
                 values["encoding"] = EncodingSettings(**values["encoding"])
-            if "labels" in values:
-                values["labels"] = tuple(values["labels"])
+            if values.get("labels") is not None:
+                values["labels"] = _names(values["labels"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the settings cannot be read: {error}") from error
@@ -89,4 +96,11 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a JSON object."""
-        return asdict(self)
+        data = asdict(self)
+        return data if self.labels is None else data | {"labels": list(self.labels)}
+
+
+def _names(labels: object) -> tuple[str, ...]:
+    if not isinstance(labels, Sequence) or isinstance(labels, str) or not all(isinstance(it, str) for it in labels):
+        raise TrainingError(f"labels must be a list of names, not {labels!r}")
+    return tuple(labels)

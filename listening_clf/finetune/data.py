@@ -69,7 +69,7 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
 
 
 def epoch_examples(
-    conversations: Sequence[Conversation], encoder: Encoder, config: TrainConfig, epoch: int
+    conversations: Sequence[Conversation], labels: Sequence[str], encoder: Encoder, config: TrainConfig, epoch: int
 ) -> list[Example]:
     """The examples of one epoch, with that epoch's own draw of copies and omissions.
 
@@ -83,9 +83,9 @@ def epoch_examples(
         shown.append(conversation)
         if rng.random() < config.asr_copies:
             shown.append(asr_style(conversation))
-    turns = labelled_turns(shown, config.labels)
+    turns = labelled_turns(shown, labels)
     alone = rng.random(len(turns)) < config.context_dropout
-    turns = [without_context(turn, config.labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
+    turns = [without_context(turn, labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
     return encoded(turns, encoder)
 
 

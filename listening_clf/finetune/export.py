@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -25,12 +27,11 @@ from listening_clf.checkpoint import (
     new_folder,
     write_manifest,
 )
-from listening_clf.conversation import Conversation
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
-from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import LabelledTurn, labelled_turns
-from listening_clf.finetune.metrics import label_metrics, macro_f1
-from listening_clf.labels import CODEBOOK_VERSION
+from listening_clf.finetune.data import LabelledTurn
+from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1
+from listening_clf.finetune.start import Start
+from listening_clf.labels import CODEBOOK_VERSION, Label
 from listening_clf.runtime import Runtime, calibrated
 
 logger = logging.getLogger(__name__)
@@ -39,50 +40,65 @@ MAX_F1_LOST = 0.005
 """The int8 model is shipped if its macro F1 on dev is at most this much below the float32 one's."""
 
 
+Describe: TypeAlias = Callable[[Manifest, Mapping[str, LabelMetrics]], str]
+"""Writes the model card, from the manifest and what the model reaches on dev."""
+
+
 def export(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    config: TrainConfig,
-    dev_data: Sequence[Conversation],
+    start: Start,
+    dev: Sequence[LabelledTurn],
     output: Path,
     *,
-    training_data: Sequence[dict[str, str]] = (),
-    card: str = "",
+    training_data: Sequence[dict[str, str]],
+    describe: Describe,
 ) -> None:
     """Write the checkpoint folder. What is calibrated is the file that will run, quantized or not.
+
+    Args:
+        model: the trained model; it is left in float16.
+        tokenizer: its tokenizer.
+        start: what the run started from: the labels, the encoding, and the data that the base has seen.
+        dev: what calibration and thresholds are fitted on.
+        output: the folder.
+        training_data: `{"name", "licence"}` of the data sets of this run.
+        describe: writes the model card.
 
     Raises:
         CheckpointError: something other than a checkpoint stands at `output`.
     """
-    dev = labelled_turns(dev_data, config.labels)
+    seen_before = start.manifest.training_data if start.manifest else ()
     manifest = Manifest(
-        labels=config.labels,
-        thresholds=dict.fromkeys(config.labels, 0.5),
-        calibration=dict.fromkeys(config.labels, Calibration()),
-        encoding=config.encoding.to_dict(),
-        codebook_version=CODEBOOK_VERSION,
-        training_data=tuple(training_data),
+        labels=start.labels,
+        thresholds=dict.fromkeys(start.labels, 0.5),
+        calibration=dict.fromkeys(start.labels, Calibration()),
+        encoding=start.encoding.to_dict(),
+        codebook_version=CODEBOOK_VERSION if set(start.labels) & set(Label) else None,
+        training_data=(*seen_before, *(data for data in training_data if data not in seen_before)),
     )
+    fit = partial(_fitted, manifest=manifest, dev=dev, prior=start.manifest)
     with new_folder(output) as folder:
         torch.nn.Module.to(model, torch.float16)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / CARD).write_text(card, encoding="utf-8")
 
         export_onnx(folder, folder / ONNX)
-        exact, exact_f1 = _fitted(folder, manifest, dev)
+        exact, exact_metrics = fit(folder)
         float32 = folder.parent / "float32"
         (folder / ONNX).parent.rename(float32)
         quantize(float32 / Path(ONNX).name, folder / ONNX)
-        chosen, int8_f1 = _fitted(folder, manifest, dev)
+        chosen, metrics = fit(folder)
+        exact_f1, int8_f1 = macro_f1(exact_metrics), macro_f1(metrics)
         logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact_f1, int8_f1)
         if exact_f1 - int8_f1 > MAX_F1_LOST:
             logger.warning("int8 would cost %.1f points of macro F1: keeping float32", 100 * (exact_f1 - int8_f1))
             shutil.rmtree((folder / ONNX).parent)
             float32.rename((folder / ONNX).parent)
-            chosen = exact
+            chosen, metrics = exact, exact_metrics
         for path in (WEIGHTS, ONNX_DATA):
             (folder / path).chmod(0o644)  # their writers let only the owner read them
+        (folder / CARD).write_text(describe(chosen, metrics), encoding="utf-8")
         write_manifest(folder, chosen)
 
 
@@ -138,14 +154,16 @@ def quantize(source: Path, target: Path) -> None:
     )
 
 
-def _fitted(folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn]) -> tuple[Manifest, float]:
-    """The manifest with calibration and thresholds fitted to what `folder` answers on dev, and the macro F1 there."""
+def _fitted(
+    folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn], prior: Manifest | None
+) -> tuple[Manifest, dict[str, LabelMetrics]]:
+    """The manifest with calibration and thresholds fitted to what `folder` answers on dev, and the metrics there."""
     write_manifest(folder, manifest)
     runtime = Runtime(Checkpoint.open(folder))
     logits = runtime.logits(runtime.encoder.encode_many(turn.item for turn in dev))
     targets = np.stack([turn.targets for turn in dev])
-    calibration = fit_calibration(logits, targets, manifest.labels)
+    calibration = fit_calibration(logits, targets, manifest.labels, prior and prior.calibration)
     probabilities = calibrated(logits, list(calibration.values()))
-    thresholds = fit_thresholds(probabilities, targets, manifest.labels)
-    f1 = macro_f1(label_metrics(probabilities, targets, thresholds))
-    return replace(manifest, calibration=calibration, thresholds=thresholds), f1
+    thresholds = fit_thresholds(probabilities, targets, manifest.labels, prior and prior.thresholds)
+    metrics = label_metrics(probabilities, targets, thresholds)
+    return replace(manifest, calibration=calibration, thresholds=thresholds), metrics

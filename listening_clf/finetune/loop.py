@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import is_tensorboard_available, set_seed
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
 from listening_clf.checkpoint import Calibration, check_replaceable
@@ -21,11 +23,14 @@ from listening_clf.encoding import Encoder, pad
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_thresholds
+from listening_clf.finetune.card import model_card
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, encoded, epoch_examples, labelled_turns
 from listening_clf.finetune.export import export
 from listening_clf.finetune.metrics import label_metrics, macro_f1
+from listening_clf.finetune.replay import Replay
 from listening_clf.finetune.run_state import RunState
+from listening_clf.finetune.start import Start
 from listening_clf.runtime import calibrated
 
 logger = logging.getLogger(__name__)
@@ -40,12 +45,14 @@ def train(
     output: str | Path,
     *,
     training_data: Sequence[dict[str, str]] = (),
-    card: str = "",
+    card: str | None = None,
     resume: bool = False,
+    log_dir: str | Path | None = None,
 ) -> Path:
     """Fine-tune a model and write it, calibrated and exported, as a checkpoint folder.
 
-    The weights kept are those of the epoch with the best macro F1 on dev.
+    The weights kept are those of the epoch with the best macro F1 on dev. Under `accelerate launch`, every process
+    calls this with the same arguments, and the first one writes.
 
     Args:
         config: the settings.
@@ -54,60 +61,89 @@ def train(
         output: the checkpoint folder; it appears when all is done. The run's own checkpoints lie beside it in
             `<output>.run` until then.
         training_data: `{"name", "licence"}` of the data sets in `train_data`, for the manifest.
-        card: the model card, as Markdown.
+        card: the model card, as Markdown. None: one is written from what is known of the run.
         resume: go on from the last checkpoint of a run that was cut off, if there is one.
+        log_dir: a folder for TensorBoard's event files: loss, learning rate and macro F1 on dev.
 
     Returns:
         The checkpoint folder.
 
     Raises:
-        TrainingError: a base that cannot be loaded, unknown labels, no annotated turn, or a run to resume that had
-            other settings.
+        TrainingError: a base that cannot be loaded, unknown labels, no annotated turn, an unfinished run that is not
+            to be resumed, or one to be resumed that had other settings or other data, or a checkpoint of the run that
+            cannot be written.
         CheckpointError: something other than a checkpoint stands at `output`.
     """
     output = Path(output)
     check_replaceable(output)  # before hours are spent
-    state = RunState(output.with_name(output.name + ".run"), config)
-    if not resume:
-        state.discard()
+    if log_dir is not None and not is_tensorboard_available():
+        raise TrainingError("log_dir needs TensorBoard: pip install tensorboard")
     set_seed(config.seed)
-    accelerator = Accelerator(mixed_precision=_precision(config.mixed_precision))
-    model, tokenizer = load_base(config)
-    encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
-    dev = encoded(labelled_turns(dev_data, config.labels), encoder)
-    if not any((example.targets == 1).any() for example in dev):
+    accelerator = Accelerator(
+        mixed_precision=precision(config.mixed_precision),
+        log_with=None if log_dir is None else "tensorboard",
+        project_dir=log_dir,
+    )
+    start = Start.of(config)
+    labels = start.labels
+    train_turns = labelled_turns(train_data, labels)  # finds bad labels before any step is taken
+    dev_turns = labelled_turns(dev_data, labels)
+    if not any((turn.targets == 1).any() for turn in dev_turns):
         raise TrainingError(
             "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
         )
-    labelled_turns(train_data, config.labels)  # finds bad labels before any step is taken
+    state = RunState(output.with_name(output.name + ".run"), config, _digest(train_data, dev_data))
+    if not resume:
+        state.check_new()
 
-    prepared, optimizer = accelerator.prepare(model, _optimizer(model, config))
+    model, tokenizer = load_base(start)
+    encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), start.encoding)
+    dev = encoded(dev_turns, encoder)
+    replay = Replay(labels if start.manifest else ())
+    prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     state.restore(accelerator)
-    with _progress(accelerator) as progress:
+    accelerator.init_trackers("")
+    with _Bar(accelerator, config) as bar:
         for epoch in range(state.epoch, config.epochs):
-            examples = epoch_examples(train_data, encoder, config, epoch)
+            rehearsed = replay.draw(
+                round(config.replay * len(train_turns)), np.random.default_rng([config.seed, epoch])
+            )
+            examples = epoch_examples([*train_data, *rehearsed], labels, encoder, config, epoch)
             steps = list(batches(examples, config.batch_size, (config.seed, epoch)))
-            bar = progress.add_task(f"epoch {epoch + 1}/{config.epochs}", total=len(steps), note="")
-            progress.update(bar, completed=state.step)
+            bar.start(epoch, state.step, len(steps))
             for step in range(state.step, len(steps)):
-                rate = _learning_rate(config, (epoch + (step + 0.5) / len(steps)) / config.epochs)
-                loss = _step(prepared, optimizer, steps[step], rate, accelerator)
-                progress.update(bar, advance=1, note=f"loss {loss:.3f} · learning rate {rate:.1e}")
+                done = epoch + step / len(steps)
+                rate = _learning_rate(config, (done + 0.5 / len(steps)) / config.epochs)
+                loss = training_step(prepared, optimizer, steps[step], rate, accelerator)
+                bar.step(loss, rate)
+                accelerator.log({"loss": loss, "learning rate": rate}, step=round(done * len(steps)))
                 if step % _LOG_STEPS == 0:
                     logger.info("epoch %d, step %d of %d: loss %.3f", epoch + 1, step, len(steps), loss)
                 state.step = step + 1
                 if state.step % config.checkpoint_steps == 0:
                     state.save(accelerator)
-            f1 = _dev_f1(model, dev, config, accelerator)
+            f1 = _dev_f1(model, dev, labels, config, accelerator)
             logger.info("epoch %d: macro F1 on dev %.4f", epoch + 1, f1)
-            progress.update(bar, note=f"macro F1 on dev {f1:.3f}")
+            bar.dev(f1)
+            accelerator.log({"macro F1 on dev": f1}, step=(epoch + 1) * len(steps))
             state.finish_epoch(accelerator, model, f1)
 
     if accelerator.is_main_process:
         model.load_state_dict(state.best_weights())
-        export(model, tokenizer, config, dev_data, output, training_data=training_data, card=card)
+        export(
+            model,
+            tokenizer,
+            start,
+            dev_turns,
+            output,
+            training_data=training_data,
+            describe=lambda manifest, metrics: (
+                model_card(manifest, metrics, output.name, start, config, train_turns) if card is None else card
+            ),
+        )
         state.discard()
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     return output
 
 
@@ -117,10 +153,14 @@ def masked_bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(logits[known], targets[known], reduction="sum")
 
 
-def _step(
+def training_step(
     model: torch.nn.Module, optimizer: Any, batch: list[Example], learning_rate: float, accelerator: Accelerator
 ) -> float:
-    """One update by this process's share of the batch, weighted so that the processes' mean is the batch's mean."""
+    """One update by this process's share of the batch, weighted so that the processes' mean is the batch's mean.
+
+    Returns:
+        The mean loss of the whole batch.
+    """
     known = int(sum((~np.isnan(example.targets)).sum() for example in batch))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -136,7 +176,7 @@ def _step(
     accelerator.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return float(loss.detach())
+    return float(accelerator.reduce(loss.detach(), reduction="mean"))
 
 
 def _logits(model: Any, examples: Sequence[Example], device: torch.device) -> torch.Tensor:
@@ -149,21 +189,28 @@ def _logits(model: Any, examples: Sequence[Example], device: torch.device) -> to
 
 
 @torch.no_grad()
-def _dev_f1(model: torch.nn.Module, dev: Sequence[Example], config: TrainConfig, accelerator: Accelerator) -> float:
-    """Macro F1 on dev, each label at the threshold that is best for it."""
+def _dev_f1(
+    model: torch.nn.Module,
+    dev: Sequence[Example],
+    labels: Sequence[str],
+    config: TrainConfig,
+    accelerator: Accelerator,
+) -> float:
+    """Macro F1 on dev, each label at the threshold that is best for it. Each process reads its share of the batches."""
     model.eval()
     order = sorted(range(len(dev)), key=lambda i: len(dev[i].encoded.input_ids))
-    logits = np.zeros((len(dev), len(config.labels)), dtype=np.float32)
+    cut = [order[first : first + config.batch_size] for first in range(0, len(order), config.batch_size)]
+    logits = torch.zeros(len(dev), len(labels), device=accelerator.device)
     with accelerator.autocast():
-        for start in range(0, len(order), config.batch_size):
-            rows = order[start : start + config.batch_size]
-            logits[rows] = _logits(model, [dev[row] for row in rows], accelerator.device).float().cpu().numpy()
+        for rows in cut[accelerator.process_index :: accelerator.num_processes]:
+            logits[rows] = _logits(model, [dev[row] for row in rows], accelerator.device).float()
+    logits = accelerator.reduce(logits, reduction="sum")
     targets = np.stack([example.targets for example in dev])
-    probabilities = calibrated(logits, [Calibration()] * len(config.labels))
-    return macro_f1(label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, config.labels)))
+    probabilities = calibrated(logits.cpu().numpy(), [Calibration()] * len(labels))
+    return macro_f1(label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, labels)))
 
 
-def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def optimizer_for(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW; biases and layer norms are not decayed."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -178,21 +225,65 @@ def _learning_rate(config: TrainConfig, progress: float) -> float:
     return config.learning_rate * (1 - progress) / (1 - config.warmup)
 
 
-def _precision(setting: str) -> str:
+def precision(setting: str) -> str:
+    """The mixed precision that accelerate is told: "auto" is what the device computes fastest in."""
     if setting != "auto":
         return setting
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    try:
+        return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    except (AttributeError, RuntimeError):  # a build of torch without oneDNN
+        return "no"
 
 
-def _progress(accelerator: Accelerator) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not accelerator.is_main_process,
-    )
+def _digest(*data: Sequence[Conversation]) -> str:
+    """What a run knows its data by."""
+    digest = hashlib.sha256()
+    for conversations in data:
+        for conversation in conversations:
+            digest.update(json.dumps(conversation.to_dict(), default=str).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+class _Bar:
+    """The progress bar of a run: where it is, its loss, learning rate, and macro F1 on dev so far."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
+        self._epochs = config.epochs
+        self._task: TaskID | None = None
+        self._f1 = ""
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (accelerator.is_main_process and console.is_terminal),
+        )
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, epoch: int, done: int, steps: int) -> None:
+        """Begin an epoch, of which some steps may be done."""
+        description = f"epoch {epoch + 1}/{self._epochs}"
+        self._task = self._progress.add_task(description, total=steps, completed=done, note="")
+
+    def step(self, loss: float, rate: float) -> None:
+        """Tell of one more step."""
+        assert self._task is not None
+        self._progress.update(self._task, advance=1, note=f"loss {loss:.3f} · rate {rate:.1e}{self._f1}")
+
+    def dev(self, f1: float) -> None:
+        """Tell what the epoch reached."""
+        assert self._task is not None
+        self._f1 = f" · dev macro F1 {f1:.3f}"
+        self._progress.update(self._task, note=self._f1.removeprefix(" · "))

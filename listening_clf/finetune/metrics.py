@@ -57,8 +57,9 @@ def label_metrics(probabilities: Floats, targets: Floats, thresholds: Mapping[st
 
 
 def macro_f1(metrics: Mapping[str, LabelMetrics]) -> float:
-    """The mean of the labels' F1, over the labels that any turn has."""
-    return float(np.mean([label.f1 for label in metrics.values() if label.support]))
+    """The mean of the labels' F1, over the labels that any turn has; NaN where there are none."""
+    f1 = [label.f1 for label in metrics.values() if label.support]
+    return float(np.mean(f1)) if f1 else math.nan
 
 
 def expected_calibration_error(probabilities: Floats, targets: Floats, bins: int = 10) -> float:
@@ -68,8 +69,13 @@ def expected_calibration_error(probabilities: Floats, targets: Floats, bins: int
         probabilities: shape (turns,).
         targets: the same shape; turns with NaN are left out.
         bins: equally wide intervals of the probability, each weighted by its turns.
+
+    Returns:
+        The error, 0 to 1; NaN where no turn is known.
     """
     known = ~np.isnan(targets)
+    if not known.any():
+        return math.nan
     probabilities, targets = probabilities[known], targets[known]
     bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
     gaps = [abs(probabilities[bin_of == b].sum() - targets[bin_of == b].sum()) for b in range(bins)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from listening_clf.errors import TrainingError
@@ -23,49 +26,68 @@ _PART = ".part"
 
 
 class RunState:
-    """The position, weights, optimizer and random numbers of a run, and the best weights so far, in one folder."""
+    """The position, weights, optimizer and random numbers of a run, and the best weights so far, in one folder.
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    Args:
+        folder: the run's own; with several machines, one that all of them see.
+        config: the run's settings.
+        data: the digest of what it learns from and is chosen by.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, data: str) -> None:
         self.folder = folder
-        self._settings = json.loads(json.dumps(config.to_dict()))
+        self._identity = json.loads(json.dumps({**config.to_dict(), "data": data}))
         self.epoch = 0
         self.step = 0
         """Steps of this epoch that are done."""
         self.best_f1 = -1.0
 
+    def check_new(self) -> None:
+        """Check that no unfinished run lies in the folder.
+
+        Raises:
+            TrainingError: one does; to start anew would lose it.
+        """
+        if self._checkpoints():
+            raise TrainingError(
+                f"{self.folder} has an unfinished run: go on with --resume (resume=True), or delete that folder to "
+                "start anew"
+            )
+
     def save(self, accelerator: Accelerator) -> None:
-        """Write a checkpoint of the run; the one before it goes when this one is complete."""
+        """Write a checkpoint of the run; the one before it goes when this one is complete.
+
+        Raises:
+            TrainingError: it cannot be written; the one before it is whole.
+        """
         complete = self.folder / f"at-{self.epoch:03d}-{self.step:06d}"
         part = complete.with_suffix(_PART)
-        accelerator.save_state(str(part))
+        with self._writing():
+            accelerator.save_state(str(part))
         accelerator.wait_for_everyone()  # each process writes its own random numbers
         if accelerator.is_main_process:
-            progress = {
-                "epoch": self.epoch,
-                "step": self.step,
-                "best_f1": self.best_f1,
-                "settings": self._settings,
-            }
-            (part / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-            part.rename(complete)
-            for older in set(self.folder.glob("at-*")) - {complete}:
-                shutil.rmtree(older)
+            progress = {"epoch": self.epoch, "step": self.step, "best_f1": self.best_f1, "run": self._identity}
+            with self._writing():
+                (part / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+                part.rename(complete)
+                for older in set(self.folder.glob("at-*")) - {complete}:
+                    shutil.rmtree(older)
         accelerator.wait_for_everyone()
 
     def restore(self, accelerator: Accelerator) -> None:
         """Take up the last complete checkpoint, if there is one.
 
         Raises:
-            TrainingError: the run had other settings, so that going on would be neither run.
+            TrainingError: the run had other settings or other data, so that going on would be neither run.
         """
-        saved = sorted(path for path in self.folder.glob("at-*") if path.suffix != _PART)
-        if saved:
+        if saved := self._checkpoints():
             progress = json.loads((saved[-1] / _PROGRESS).read_text(encoding="utf-8"))
-            for name, value in self._settings.items():
-                if progress["settings"].get(name) != value:
+            for name, value in self._identity.items():
+                if (found := progress["run"].get(name)) != value:
+                    different = "other data" if name == "data" else f"{name} = {found}, not {value}"
                     raise TrainingError(
-                        f"the run in {self.folder} had {name} = {progress['settings'].get(name)}, not {value}: resume "
-                        "it with its own settings, or start anew"
+                        f"the run in {self.folder} had {different}: resume it as it was, or delete that folder to "
+                        "start anew"
                     )
             accelerator.load_state(str(saved[-1]))
             self.epoch, self.step, self.best_f1 = progress["epoch"], progress["step"], progress["best_f1"]
@@ -76,10 +98,11 @@ class RunState:
         if f1 > self.best_f1:
             self.best_f1 = f1
             if accelerator.is_main_process:
-                self.folder.mkdir(parents=True, exist_ok=True)
                 part = self.folder / f"{_BEST}{_PART}"
-                save_file(model.state_dict(), part)
-                part.rename(self.folder / _BEST)
+                with self._writing():
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    save_file(model.state_dict(), part)
+                    part.rename(self.folder / _BEST)
         self.epoch, self.step = self.epoch + 1, 0
         self.save(accelerator)
 
@@ -95,3 +118,22 @@ class RunState:
             weights.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+    def _checkpoints(self) -> list[Path]:
+        """The complete ones, the latest last."""
+        return sorted(path for path in self.folder.glob("at-*") if path.suffix != _PART)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # what Python, torch and safetensors say of a full disk
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(
+                f"the run cannot be written to {self.folder} ({reason}): nothing that was there is lost; make room, "
+                "then go on with --resume (resume=True)"
+            ) from error

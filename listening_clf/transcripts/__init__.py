@@ -8,7 +8,7 @@ its first line tells it).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TranscriptError
 from listening_clf.transcripts import jsonl, table, vtt
-from listening_clf.transcripts.source import Place, Source, Split, Unread
+from listening_clf.transcripts.source import Located, Names, Place, Source, Split, Unread
 
 STDIN = "-"
 """The name that stands for standard input."""
@@ -27,32 +27,53 @@ _BY_SUFFIX: dict[str, Split] = {
     ".ndjson": jsonl.split,
     ".csv": table.split,
 }
+SUFFIXES = tuple(_BY_SUFFIX)
+"""The suffixes that name a format."""
 
 
 def read(
-    path: str | Path, *, agent: str | None = None, on_bad: Callable[[TranscriptError], None] | None = None
+    path: str | Path,
+    *,
+    agent: str | None = None,
+    labels: Sequence[str] = (),
+    on_bad: Callable[[TranscriptError], None] | None = None,
 ) -> Iterator[Conversation]:
     """Read the conversations of a file, one at a time.
 
-    The format goes by the file's suffix: WebVTT (.vtt), JSONL of conversations (.jsonl, .ndjson) or CSV (.csv). With
-    another suffix, and on standard input, it goes by the first line. A conversation without an id gets the place
-    where it stands as its id: the file, or with several in a file `file:line`.
+    The format goes by the file's suffix: WebVTT (.vtt), JSONL (.jsonl, .ndjson) or CSV (.csv). With another suffix,
+    and on standard input, it goes by the first line. A conversation without an id gets the place where it stands as
+    its id: the file, or with several in a file `file:line`. Single agent turns that name the same conversation are
+    conversations of their own with the same id.
 
     Args:
         path: the file, or "-" for standard input.
         agent: the name of the agent in the file (in any case); all others are customers. Not needed where the
             speakers are called agent and customer.
+        labels: the columns of a CSV, or the keys of a turn in JSONL, that are labels of the turn: 1 or 0, or nothing
+            where nobody looked. Without it there are none, and only a list of `labels` in JSONL is read.
         on_bad: called with what is wrong with a bad conversation, or with the whole file; reading goes on with the
             next one. Without it, the first bad one raises.
 
     Raises:
         TranscriptError: the file, or a conversation in it, cannot be read.
     """
-    with closing(_split(str(path), agent)) as conversations:
+    for located in read_located(path, agent=agent, labels=labels, on_bad=on_bad):
+        yield located.conversation
+
+
+def read_located(
+    path: str | Path,
+    *,
+    agent: str | None = None,
+    labels: Sequence[str] = (),
+    on_bad: Callable[[TranscriptError], None] | None = None,
+) -> Iterator[Located]:
+    """Read the conversations of a file as `read` does, each with the places of its turns."""
+    with closing(_split(str(path), Names(agent, tuple(labels)))) as conversations:
         while True:
             try:
                 # Both may raise: getting the next one (that ends the file) and reading it (the next may be good).
-                conversation = next(conversations)()
+                located = next(conversations)()
             except StopIteration:
                 return
             except TranscriptError as error:
@@ -60,10 +81,10 @@ def read(
                     raise
                 on_bad(error)
             else:
-                yield conversation
+                yield located
 
 
-def _split(path: str, agent: str | None) -> Generator[Unread, None, None]:
+def _split(path: str, names: Names) -> Generator[Unread, None, None]:
     place = Place("standard input" if path == STDIN else path)
     empty = True
     try:
@@ -73,7 +94,7 @@ def _split(path: str, agent: str | None) -> Generator[Unread, None, None]:
             if not first_line:
                 raise place.error("the file is empty")
             split = _BY_SUFFIX.get(Path(path).suffix.lower()) or _by_content(first_line)
-            for conversation in split(source, agent):
+            for conversation in split(source, names):
                 empty = False
                 yield conversation
     except OSError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TranscriptError
@@ -14,15 +14,48 @@ _EXCERPT = 40
 
 
 class Place(NamedTuple):
-    """Where something stands: in a file, on a line of it where known."""
+    """Where something stands: in a file or a dataset, on a line or row of it where known."""
 
     file: str
-    line: int | None = None
+    number: int | None = None
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return self.file if self.number is None else f"{self.file}, {self.unit} {self.number}"
+
+    @property
+    def id(self) -> str:
+        """What a conversation is called that stands here and has no other id."""
+        return self.file if self.number is None else f"{self.file}:{self.number}"
 
     def error(self, problem: str) -> TranscriptError:
         """The error that says what is wrong here."""
-        where = self.file if self.line is None else f"{self.file}, line {self.line}"
-        return TranscriptError(f"{where}: {problem}")
+        return TranscriptError(f"{self}: {problem}")
+
+
+class Names(NamedTuple):
+    """What a file calls things by."""
+
+    agent: str | None = None
+    """The agent's name, in any case; all others are customers. None: the speakers are called agent and customer."""
+    labels: tuple[str, ...] = ()
+    """The labels that may have a column or a key of their own."""
+
+
+class Located(NamedTuple):
+    """A conversation, and where it stands."""
+
+    conversation: Conversation
+    places: tuple[Place, ...]
+    """The place of each turn."""
+    others: tuple[Mapping[str, Any], ...]
+    """What else the file says of each turn: the columns or keys that are neither the format's own nor a label's."""
+
+    def where(self, index: int) -> str:
+        """The place of a turn, with the turn's index where other agent turns stand there too."""
+        place = self.places[index]
+        is_shared = self.places[0] == self.places[-1] and len(self.conversation.agent_turns) > 1
+        return f"{place}: turn {index}" if is_shared else str(place)
 
 
 def excerpt(text: str) -> str:
@@ -76,8 +109,8 @@ class Source:
         return head[-1].raw.strip() if head else b""
 
 
-Unread: TypeAlias = Callable[[], Conversation]
+Unread: TypeAlias = Callable[[], Located]
 """A conversation of a file that is yet to be read: calling it gives the conversation, or raises a TranscriptError."""
 
-Split: TypeAlias = Callable[[Source, str | None], Iterator[Unread]]
-"""A format: from a file and the agent's name to its conversations. A TranscriptError here is one of the whole file."""
+Split: TypeAlias = Callable[[Source, Names], Iterator[Unread]]
+"""A format: from a file to its conversations. A TranscriptError here is one of the whole file."""

@@ -26,12 +26,16 @@ def sides(names: Iterable[str], agent: str | None, place: Place) -> dict[str, Sp
         raise place.error("there are no turns")
     if agent is None and not all(_key(name) in SPEAKERS for name in names):
         raise place.error(f"the speakers are {_listed(names)}: say which one is the agent with --agent NAME")
-    wanted = _key("agent" if agent is None else agent)
-    found: dict[str, Speaker] = {name: "agent" if _key(name) == wanted else "customer" for name in names}
+    found: dict[str, Speaker] = {name: "agent" if is_agent(name, agent) else "customer" for name in names}
     if "agent" not in found.values():
         sought = "" if agent is None else f"nobody is called {agent!r}, "
         raise place.error(f"no agent turn: {sought}the speakers are {_listed(names)}")
     return found
+
+
+def is_agent(name: str, agent: str | None) -> bool:
+    """Whether this is the agent's name, in any case; "agent" where the agent has no other."""
+    return _key(name) == _key("agent" if agent is None else agent)
 
 
 def _key(name: str) -> str:

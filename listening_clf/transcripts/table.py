@@ -1,24 +1,28 @@
 """CSV, in two shapes that the header tells apart.
 
 With a column `speaker`, each row is a turn (`text`, and where known `conversation`, `start` and `end` in seconds).
-Without it, each row is an agent turn by itself (`text`, and where known `context`: what the customer said before).
-Other columns are passed over.
+Without it, each row is an agent turn by itself (`text`, and where known `context`: what the customer said before, and
+`conversation`). Labels have a column each. Other columns are what the file says of the conversation.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
 from listening_clf.conversation import Conversation, Speaker, Turn
 from listening_clf.errors import TurnError
-from listening_clf.transcripts.source import Place, Source, Unread, excerpt
+from listening_clf.transcripts.annotations import Annotation, annotation
+from listening_clf.transcripts.source import Located, Names, Place, Source, Unread, excerpt
 from listening_clf.transcripts.speakers import sides
 
 _COLUMNS = ("conversation", "speaker", "text", "start", "end", "context")
+_RESERVED = frozenset({*_COLUMNS, "id", "turns", "unlabelled"})
+"""What would be taken for something else among the keys of a conversation."""
+_NOT_ANNOTATED = Annotation(None, ())
 
 
 @dataclass(frozen=True)
@@ -44,27 +48,52 @@ class _Row:
         except ValueError:
             raise self.place.error(f"{column} must be a number of seconds, not {excerpt(cell)}") from None
 
-    def turn(
-        self, speaker: Speaker, column: str = "text", start: float | None = None, end: float | None = None
-    ) -> Turn:
-        """The words in a column, as a turn."""
+    def context(self) -> list[Turn]:
+        """What the customer said before a single agent turn, where it is known."""
+        return [self._turn("customer", "context")] if self.get("context").strip() else []
+
+    def turn(self, speaker: Speaker, names: Names, start: float | None = None, end: float | None = None) -> Turn:
+        """The row as a turn."""
         try:
-            return Turn(speaker, self.get(column), start, end)
+            found = annotation({label: self.get(_column(label)) for label in names.labels})
+        except TurnError as error:
+            raise self.place.error(str(error)) from None
+        return self._turn(speaker, "text", start, end, found)
+
+    def others(self, names: Names) -> dict[str, str]:
+        """The cells of all other columns that are not empty."""
+        known = _RESERVED.union(map(_column, names.labels))
+        return {
+            column: cell
+            for column, cell in zip(self.columns, self.cells, strict=True)
+            if column not in known and cell.strip()
+        }
+
+    def _turn(
+        self,
+        speaker: Speaker,
+        column: str,
+        start: float | None = None,
+        end: float | None = None,
+        labels: Annotation = _NOT_ANNOTATED,
+    ) -> Turn:
+        try:
+            return Turn(speaker, self.get(column), start, end, labels.labels, labels.unlabelled)
         except TurnError as error:
             raise self.place.error(str(error)) from None
 
 
-def split(source: Source, agent: str | None) -> Iterator[Unread]:
+def split(source: Source, names: Names) -> Iterator[Unread]:
     """The conversations of a CSV file: runs of rows with the same `conversation`, or single rows."""
     rows = _rows(source)
     header = next(rows)
-    _check_columns(header)
+    _check_columns(header, names)
     if "speaker" not in header.columns:
-        yield from (partial(_read_row, row) for row in rows)
+        yield from (partial(_read_row, row, names) for row in rows)
         return
     seen: set[str] = set()
     for name, run in groupby(rows, lambda row: row.get("conversation")):
-        yield partial(_read_turns, list(run), agent, is_torn=name in seen)
+        yield partial(_read_turns, list(run), names, is_torn=name in seen)
         seen.add(name)
 
 
@@ -79,28 +108,35 @@ def _rows(source: Source) -> Iterator[_Row]:
             line = reader.line_num + 1
             if not cells or (columns and not any(cells)):
                 continue
-            columns = columns or [cell.strip().casefold() for cell in cells]
+            columns = columns or [_column(cell) for cell in cells]
             yield _Row(place, columns, cells)
     except csv.Error as error:
         raise Place(source.name, line).error(f"broken CSV ({error})") from None
 
 
-def _check_columns(header: _Row) -> None:
+def _column(name: str) -> str:
+    """A column's name as it is looked for: in any case."""
+    return name.strip().casefold()
+
+
+def _check_columns(header: _Row, names: Names) -> None:
     if "text" not in header.columns:
         found = excerpt(", ".join(header.columns))
         raise header.place.error(f"a CSV needs a column 'text', and 'speaker' for turns of both sides, but has {found}")
-    for column in _COLUMNS:
+    for column in (*_COLUMNS, *map(_column, names.labels)):
         if header.columns.count(column) > 1:
             raise header.place.error(f"the header has the column {column!r} twice")
 
 
-def _read_row(row: _Row) -> Conversation:
+def _read_row(row: _Row, names: Names) -> Located:
     row.check()
-    context = [row.turn("customer", "context")] if row.get("context").strip() else []
-    return Conversation((*context, row.turn("agent")), id=f"{row.place.file}:{row.place.line}")
+    turns = (*row.context(), row.turn("agent", names))
+    others = row.others(names)
+    conversation = Conversation(turns, id=row.get("conversation").strip() or row.place.id, meta=others)
+    return Located(conversation, (row.place,) * len(turns), (*({},) * (len(turns) - 1), others))
 
 
-def _read_turns(rows: Sequence[_Row], agent: str | None, is_torn: bool) -> Conversation:
+def _read_turns(rows: Sequence[_Row], names: Names, is_torn: bool) -> Located:
     first = rows[0]
     for row in rows:
         row.check()
@@ -111,6 +147,14 @@ def _read_turns(rows: Sequence[_Row], agent: str | None, is_torn: bool) -> Conve
         raise first.place.error("the row has no conversation: name one, or leave the column out")
     if is_torn:
         raise first.place.error(f"conversation {excerpt(name)} goes on after others: keep its rows together")
-    side = sides((row.get("speaker") for row in rows), agent, first.place)
-    turns = (row.turn(side[row.get("speaker")], start=row.seconds("start"), end=row.seconds("end")) for row in rows)
-    return Conversation(tuple(turns), id=name or first.place.file)
+    side = sides((row.get("speaker") for row in rows), names.agent, first.place)
+    turns = tuple(row.turn(side[row.get("speaker")], names, row.seconds("start"), row.seconds("end")) for row in rows)
+    others = tuple(row.others(names) for row in rows)
+    conversation = Conversation(turns, id=name or first.place.file, meta=_shared(others))
+    return Located(conversation, tuple(row.place for row in rows), others)
+
+
+def _shared(others: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What all rows say alike: of the conversation, not of a turn."""
+    first, *rest = others
+    return {column: cell for column, cell in first.items() if all(other.get(column) == cell for other in rest)}

@@ -18,7 +18,7 @@ from webvtt.errors import MalformedCaptionError
 
 from listening_clf.conversation import Conversation, Speaker, Turn
 from listening_clf.errors import TurnError
-from listening_clf.transcripts.source import Place, Source, Unread, excerpt
+from listening_clf.transcripts.source import Located, Names, Place, Source, Unread, excerpt
 from listening_clf.transcripts.speakers import sides
 
 _ARROW = "-->"
@@ -42,17 +42,19 @@ class _Speech(NamedTuple):
     end: float | None
 
 
-def split(source: Source, agent: str | None) -> Iterator[Unread]:
+def split(source: Source, names: Names) -> Iterator[Unread]:
     """The one conversation of a WebVTT file."""
     text = "".join(line.text for line in source)
-    yield partial(_read, text, source.name, agent)
+    yield partial(_read, text, source.name, names.agent)
 
 
-def _read(text: str, file: str, agent: str | None) -> Conversation:
+def _read(text: str, file: str, agent: str | None) -> Located:
     speeches = list(_speeches(text, file))
     side = sides((speech.voice for speech in speeches), agent, Place(file))
-    turns = [_turn(speaker, list(said)) for speaker, said in groupby(speeches, lambda speech: side[speech.voice])]
-    return Conversation(tuple(turns), id=file)
+    runs = [(speaker, list(said)) for speaker, said in groupby(speeches, lambda speech: side[speech.voice])]
+    turns = tuple(_turn(speaker, said) for speaker, said in runs)
+    places = tuple(said[0].place for _, said in runs)
+    return Located(Conversation(turns, id=file), places, ({},) * len(turns))
 
 
 def _turn(speaker: Speaker, said: Sequence[_Speech]) -> Turn:

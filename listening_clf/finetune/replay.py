@@ -1,0 +1,65 @@
+"""Replay: beside one's own turns, a run shows some of the conversations that were written for this project.
+
+A model that is fine-tuned on a few hundred turns of one kind forgets the others; to rehearse some of what it learned
+from before prevents most of that (Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal"), and costs the
+new kind nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from listening_clf.conversation import Conversation, Turn
+from listening_clf.labels import Label
+
+_IN_WHEEL = Path(__file__).parent / "authored"
+_IN_CLONE = Path(__file__).parents[2] / "training" / "authored"
+FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
+"""The authored conversations, as JSONL. They are Apache-2.0, as the library is."""
+
+
+def read(folder: Path = FOLDER) -> Iterator[Conversation]:
+    """Read the authored conversations, labelled by the codebook, as "aM-NNN"; `meta` says channel, style and the like."""
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            conversation = Conversation.from_dict(json.loads(line))
+            yield replace(conversation, meta={"corpus": "authored", **conversation.meta})
+
+
+def is_dev(conversation: Conversation) -> bool:
+    """Whether an authored conversation belongs to the dev split, which no model learns from."""
+    return str(conversation.id).endswith("0")
+
+
+class Replay:
+    """The authored conversations of the train split, for a model with these labels.
+
+    Args:
+        labels: the model's. Those that are none of the codebook's are unknown in them, not absent.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._conversations = [_for(labels, it) for it in read() if not is_dev(it)] if set(labels) & set(Label) else []
+
+    def draw(self, turns: int, rng: np.random.Generator) -> list[Conversation]:
+        """Conversations in random order, until they have that many agent turns or there are no more."""
+        drawn: list[Conversation] = []
+        for index in rng.permutation(len(self._conversations)):
+            if turns <= 0:
+                break
+            drawn.append(self._conversations[index])
+            turns -= len(drawn[-1].agent_turns)
+        return drawn
+
+
+def _for(labels: Sequence[str], conversation: Conversation) -> Conversation:
+    def turn_for(turn: Turn) -> Turn:
+        return turn if turn.labels is None else replace(turn, labels=tuple(it for it in turn.labels if it in labels))
+
+    foreign = tuple(label for label in labels if label not in set(Label))
+    return replace(conversation, turns=tuple(map(turn_for, conversation.turns)), unlabelled=foreign)

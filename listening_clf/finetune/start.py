@@ -1,0 +1,64 @@
+"""Where a training run starts: the base, and the labels and the encoding that it brings. No weights are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, TOKENIZER, Checkpoint, Manifest
+from listening_clf.encoding import MARKS, Encoder, EncodingSettings
+from listening_clf.errors import TrainingError
+from listening_clf.finetune.config import TrainConfig
+from listening_clf.hub import locate_base
+from listening_clf.labels import Label
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from, with everything settled that its config leaves to the base."""
+
+    name: str
+    """The base as the config names it."""
+    source: str
+    """What transformers loads it by: a folder, or the hub id of a plain encoder."""
+    labels: tuple[str, ...]
+    encoding: EncodingSettings
+    manifest: Manifest | None
+    """The base's own, where it is a listening_clf checkpoint."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Start:
+        """Find the base of a run.
+
+        Raises:
+            CheckpointError: it is a listening_clf checkpoint and lacks a file, or was altered.
+        """
+        source = locate_base(config.base)
+        labels: tuple[str, ...] = tuple(label.value for label in Label)
+        encoding = EncodingSettings()
+        manifest = None
+        if (Path(source) / MANIFEST).is_file():
+            manifest = Checkpoint.open(source, NEEDED_TO_TRAIN).manifest  # verified before it is loaded
+            labels = manifest.labels
+            encoding = EncodingSettings(**manifest.encoding)
+        return cls(config.base, source, config.labels or labels, config.encoding or encoding, manifest)
+
+    def encoder(self) -> Encoder:
+        """What turns become for this base, before PyTorch is loaded.
+
+        Raises:
+            TrainingError: the base has no tokenizer that can be read.
+        """
+        folder = Path(self.source)
+        try:
+            tokenizer = (
+                Tokenizer.from_file(str(folder / TOKENIZER))
+                if folder.is_dir()
+                else Tokenizer.from_pretrained(self.source)
+            )
+        except Exception as error:  # the library raises bare ones
+            raise TrainingError(f"the base model {self.name!r} has no tokenizer.json to be read: {error}") from error
+        tokenizer.add_special_tokens(list(MARKS))
+        return Encoder(tokenizer, self.encoding)
