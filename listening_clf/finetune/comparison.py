@@ -22,10 +22,10 @@ from listening_clf.finetune.evaluate import Evaluation, ScoredTurns, json_object
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIGNIFICANCE = 0.05
+_SIGNIFICANCE = 0.05
 """The chance of calling any difference of a comparison real when none is."""
 
-FEWEST_CONVERSATIONS = 10
+_FEWEST_CONVERSATIONS = 10
 """Of fewer, a bootstrap says too little to call a difference real."""
 
 
@@ -95,7 +95,7 @@ def compare(first: Evaluation, second: Evaluation, *, resamples: int = 10_000, s
     ours, theirs = (_f1(it.sum(axis=0)) for it in counts)
     our_draws, their_draws = (_f1(resampled_counts(it, resamples, seed)) for it in counts)
     differences = our_draws - their_draws
-    enough = first.conversations >= FEWEST_CONVERSATIONS
+    enough = first.conversations >= _FEWEST_CONVERSATIONS
     p_values = [_two_sided(of_figure) if enough else math.nan for of_figure in differences.T]
     *of_labels, macro_f1, micro_f1 = (
         Difference(float(one), float(other), estimate(float(one - other), of_figure), p_value, beyond)
@@ -155,7 +155,7 @@ def _beyond_chance(p_values: Sequence[float]) -> list[bool]:
     """Which of these are significant together (Holm 1979): the smallest must pass the strictest level, and so on."""
     beyond = [False] * len(p_values)
     for rank, position in enumerate(np.argsort(p_values)):
-        if not p_values[position] <= SIGNIFICANCE / (len(p_values) - rank):  # false for NaN, too
+        if not p_values[position] <= _SIGNIFICANCE / (len(p_values) - rank):  # false for NaN, too
             break
         beyond[position] = True
     return beyond

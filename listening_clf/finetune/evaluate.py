@@ -67,7 +67,7 @@ class ScoredTurns:
     def conversation_of(self) -> NDArray[np.intp]:
         """The number of each turn's conversation, shape (turns,). Conversations of one id are one."""
         numbers: dict[object, int] = {}
-        keys = ((1, it.id) if it.id is not None else (0, id(it)) for it in self.conversations)
+        keys = (id(it) if it.id is None else it.id for it in self.conversations)
         return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 

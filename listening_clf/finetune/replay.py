@@ -24,7 +24,7 @@ FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
 
 
 def read(folder: Path = FOLDER) -> Iterator[Conversation]:
-    """Read the authored conversations, labelled by the codebook, as "aM-NNN"; `meta` says channel, style and the like."""
+    """Read the authored conversations, fully labelled, as "aM-NNN"; `meta` says their channel, style and the like."""
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text("utf-8").splitlines():
             conversation = Conversation.from_dict(json.loads(line))
