@@ -162,8 +162,8 @@ def _fitted(
     runtime = Runtime(Checkpoint.open(folder))
     logits = runtime.logits(runtime.encoder.encode_many(turn.item for turn in dev))
     targets = np.stack([turn.targets for turn in dev])
-    calibration = fit_calibration(logits, targets, manifest.labels, prior and prior.calibration)
+    calibration = fit_calibration(logits, targets, manifest.labels, prior.calibration if prior else None)
     probabilities = calibrated(logits, list(calibration.values()))
-    thresholds = fit_thresholds(probabilities, targets, manifest.labels, prior and prior.thresholds)
+    thresholds = fit_thresholds(probabilities, targets, manifest.labels, prior.thresholds if prior else None)
     metrics = label_metrics(probabilities, targets, thresholds)
     return replace(manifest, calibration=calibration, thresholds=thresholds), metrics
