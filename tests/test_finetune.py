@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from listening_clf import CheckpointError, Conversation, Label, ListeningClassifier, TrainingError, Turn
-from listening_clf.checkpoint import ONNX, WEIGHTS, Checkpoint
+from listening_clf.checkpoint import ONNX, WEIGHTS, Calibration, Checkpoint
 from listening_clf.encoding import Encoded, EncodingSettings
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.base import load_base
@@ -445,3 +445,42 @@ def test_replay_says_nothing_of_labels_that_are_none_of_the_codebook() -> None:
     assert np.isnan(upsell).all()
     assert 0 < summary.mean() < 1
     assert Replay(("upsell",)).draw(500, np.random.default_rng(0)) == []
+
+
+# what a base's calibration is worth
+
+
+def test_few_turns_keep_the_prior_s_calibration_and_threshold_and_many_turns_outweigh_them() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-1, 3, (50_000, 1))
+    targets = (rng.random(logits.shape) < 1 / (1 + np.exp(-2 * logits))).astype(np.float32)  # a scale of 2
+    prior = {"summary": Calibration(0.5, -1.0)}
+
+    few, many = (fit_calibration(logits[:n], targets[:n], ["summary"], prior)["summary"] for n in (30, 50_000))
+    assert few.scale == pytest.approx(0.5, abs=0.1)
+    assert many.scale == pytest.approx(2, abs=0.1)
+    assert many.bias == pytest.approx(0, abs=0.1)
+
+    probabilities = 1 / (1 + np.exp(-logits))
+    few_threshold, many_threshold, free = (
+        fit_thresholds(probabilities[:n], targets[:n], ["summary"], prior)["summary"]
+        for n, prior in ((30, {"summary": 0.9}), (50_000, {"summary": 0.9}), (50_000, None))
+    )
+    assert few_threshold > 0.75
+    assert many_threshold == pytest.approx(free, abs=0.01)
+
+
+def test_a_label_that_no_turn_has_keeps_the_prior_s_threshold() -> None:
+    nothing = np.array([[0.2], [0.3]]), np.array([[0.0], [NAN]])
+    assert fit_thresholds(*nothing, ["summary"], {"summary": 0.7}) == {"summary": 0.7}
+    assert fit_thresholds(*nothing, ["summary"]) == {"summary": 0.5}
+
+
+def test_the_settings_in_the_documents_are_the_defaults() -> None:
+    import yaml
+
+    text = (Path(__file__).parent.parent / "docs" / "train.md").read_text(encoding="utf-8")
+    (block,) = (part.partition("```")[0] for part in text.split("```yaml\n")[1:] if part.startswith("base:"))
+    settings = yaml.safe_load(block)
+    assert TrainConfig.from_dict(settings) == TrainConfig()
+    assert set(settings) == set(TrainConfig().to_dict())

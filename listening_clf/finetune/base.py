@@ -61,7 +61,9 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         )
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)}, replace_extra_special_tokens=False)
     tokenizer.model_max_length = start.encoding.max_length
-    tokenizer.backend_tokenizer.no_truncation()  # some bases bring lengths of their own
+    # Some bases bring lengths of their own.
+    tokenizer.init_kwargs.pop("max_length", None)
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 

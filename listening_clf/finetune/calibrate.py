@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
-PRIOR_PRECISION = 10.0
-"""Of the normal distribution around the prior's scale and bias: some hundred dev turns outweigh it."""
+PRIOR_PRECISION = 100.0
+"""Of the normal distribution around the prior's scale and bias. Some hundred turns with the label outweigh it."""
 
-PRIOR_POSITIVES = 20
+PRIOR_POSITIVES = 50
 """The turns with the label that the prior's threshold counts for."""
 
 _UNCALIBRATED = Calibration()
+_UNCALIBRATED_PRECISION = 1.0
+"""Around the logits as they are, where there is no prior: keeps the fit to separable turns finite, and no more."""
 
 
 def fit_calibration(
@@ -41,23 +43,27 @@ def fit_calibration(
         prior: what to hold to where the turns say little. Without one for a label, that is the logits as they are.
     """
     prior = prior or {}
-    return {
-        label: _fit(logits[:, column], targets[:, column], prior.get(label, _UNCALIBRATED))
-        for column, label in enumerate(labels)
-    }
+    calibration = {}
+    for column, label in enumerate(labels):
+        known = ~np.isnan(targets[:, column])
+        calibration[label] = _fit(
+            logits[known, column].astype(np.float64),
+            targets[known, column].astype(np.float64),
+            centre=np.array(prior.get(label, _UNCALIBRATED)),
+            precision=PRIOR_PRECISION if label in prior else _UNCALIBRATED_PRECISION,
+        )
+    return calibration
 
 
-def _fit(logits: Floats, targets: Floats, prior: Calibration) -> Calibration:
-    """The likeliest scale and bias of one label, given its turns and a normal distribution around the prior."""
-    known = ~np.isnan(targets)
-    logits, truth, centre = logits[known].astype(np.float64), targets[known].astype(np.float64), np.array(prior)
+def _fit(logits: Floats, truth: Floats, centre: Floats, precision: float) -> Calibration:
+    """The likeliest scale and bias of one label, given its turns and a normal distribution around `centre`."""
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         z = parameters[0] * logits + parameters[1]
         away = parameters - centre
         error = np.exp(-np.logaddexp(0, -z)) - truth
-        value = (np.logaddexp(0, z) - truth * z).sum() + PRIOR_PRECISION / 2 * (away**2).sum()
-        return float(value), np.array([error @ logits, error.sum()]) + PRIOR_PRECISION * away
+        value = (np.logaddexp(0, z) - truth * z).sum() + precision / 2 * (away**2).sum()
+        return float(value), np.array([error @ logits, error.sum()]) + precision * away
 
     scale, bias = minimize(loss, centre, jac=True, method="BFGS").x
     return Calibration(float(scale), float(bias))

@@ -25,9 +25,9 @@ class TrainConfig:
     encoding: EncodingSettings | None = None
     """None: as the base reads if it is a listening_clf checkpoint, else the default."""
     epochs: int = 4
-    batch_size: int = 32
+    batch_size: int = 16
     """Agent turns a step, over all processes."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-5
     """The peak, reached after `warmup`, then falling linearly to zero."""
     warmup: float = 0.1
     """The share of all steps in which the learning rate rises."""
