@@ -26,7 +26,13 @@ from listening_clf.finetune.data import (
     without_context,
 )
 from listening_clf.finetune.loop import masked_bce
-from listening_clf.finetune.metrics import expected_calibration_error, label_metrics, macro_f1
+from listening_clf.finetune.metrics import (
+    LabelMetrics,
+    expected_calibration_error,
+    label_metrics,
+    macro_f1,
+    macro_f1_error,
+)
 from listening_clf.finetune.replay import Replay, is_dev
 from listening_clf.finetune.start import Start
 from listening_clf.runtime import calibrated
@@ -288,7 +294,7 @@ def test_a_run_is_not_resumed_with_other_settings(
 ) -> None:
     from listening_clf.finetune import loop
 
-    monkeypatch.setattr(loop, "_dev_f1", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(loop, "_dev_metrics", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(config, conversations[:16], conversations[16:], tmp_path / "model")
     changed = replace(config, batch_size=8)
@@ -484,3 +490,21 @@ def test_the_settings_in_the_documents_are_the_defaults() -> None:
     settings = yaml.safe_load(block)
     assert TrainConfig.from_dict(settings) == TrainConfig()
     assert set(settings) == set(TrainConfig().to_dict())
+
+
+def test_an_earlier_epoch_is_kept_only_where_it_is_better_beyond_chance(config: TrainConfig, tmp_path: Path) -> None:
+    from accelerate import Accelerator
+
+    from listening_clf.finetune.run_state import RunState
+
+    state, model = RunState(tmp_path / "run", config, "data"), torch.nn.Linear(1, 1, bias=False)
+    for weight, f1, error in ((1.0, 0.70, 0.05), (2.0, 0.66, 0.05), (3.0, 0.64, 0.05)):
+        torch.nn.init.constant_(model.weight, weight)
+        state.finish_epoch(Accelerator(), model, f1, error)
+    assert state.kept_weights()["weight"].item() == 2.0
+
+
+def test_the_error_of_macro_f1_falls_with_the_turns_that_have_the_labels() -> None:
+    few, many = (macro_f1_error({"a": LabelMetrics(0.5, 0.5, 0.5, 0.5, support=n, turns=10_000)}) for n in (4, 400))
+    assert few == pytest.approx(0.25)
+    assert many == pytest.approx(0.025)

@@ -27,7 +27,7 @@ from listening_clf.finetune.card import model_card
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, encoded, epoch_examples, labelled_turns
 from listening_clf.finetune.export import export
-from listening_clf.finetune.metrics import label_metrics, macro_f1
+from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1, macro_f1_error
 from listening_clf.finetune.replay import Replay
 from listening_clf.finetune.run_state import RunState
 from listening_clf.finetune.start import Start
@@ -51,7 +51,8 @@ def train(
 ) -> Path:
     """Fine-tune a model and write it, calibrated and exported, as a checkpoint folder.
 
-    The weights kept are those of the epoch with the best macro F1 on dev. Under `accelerate launch`, every process
+    The weights kept are those of the last epoch, unless an earlier one had a better macro F1 on dev by more than its
+    standard error: on a few dozen dev turns, which epoch looks best is chance. Under `accelerate launch`, every process
     calls this with the same arguments, and the first one writes.
 
     Args:
@@ -122,14 +123,15 @@ def train(
                 state.step = step + 1
                 if state.step % config.checkpoint_steps == 0:
                     state.save(accelerator)
-            f1 = _dev_f1(model, dev, labels, config, accelerator)
+            metrics = _dev_metrics(model, dev, labels, config, accelerator)
+            f1 = macro_f1(metrics)
             logger.info("epoch %d: macro F1 on dev %.4f", epoch + 1, f1)
             bar.dev(f1)
             accelerator.log({"macro F1 on dev": f1}, step=(epoch + 1) * len(steps))
-            state.finish_epoch(accelerator, model, f1)
+            state.finish_epoch(accelerator, model, f1, macro_f1_error(metrics))
 
     if accelerator.is_main_process:
-        model.load_state_dict(state.best_weights())
+        model.load_state_dict(state.kept_weights())
         export(
             model,
             tokenizer,
@@ -189,14 +191,14 @@ def _logits(model: Any, examples: Sequence[Example], device: torch.device) -> to
 
 
 @torch.no_grad()
-def _dev_f1(
+def _dev_metrics(
     model: torch.nn.Module,
     dev: Sequence[Example],
     labels: Sequence[str],
     config: TrainConfig,
     accelerator: Accelerator,
-) -> float:
-    """Macro F1 on dev, each label at the threshold that is best for it. Each process reads its share of the batches."""
+) -> dict[str, LabelMetrics]:
+    """The metrics on dev, each label at the threshold that is best for it. Each process reads its share of batches."""
     model.eval()
     order = sorted(range(len(dev)), key=lambda i: len(dev[i].encoded.input_ids))
     cut = [order[first : first + config.batch_size] for first in range(0, len(order), config.batch_size)]
@@ -207,7 +209,7 @@ def _dev_f1(
     logits = accelerator.reduce(logits, reduction="sum")
     targets = np.stack([example.targets for example in dev])
     probabilities = calibrated(logits.cpu().numpy(), [Calibration()] * len(labels))
-    return macro_f1(label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, labels)))
+    return label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, labels))
 
 
 def optimizer_for(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -62,6 +62,12 @@ def macro_f1(metrics: Mapping[str, LabelMetrics]) -> float:
     return float(np.mean(f1)) if f1 else math.nan
 
 
+def macro_f1_error(metrics: Mapping[str, LabelMetrics]) -> float:
+    """About the standard error of `macro_f1`: that of a share of as many turns as have the label, for each label."""
+    given = [label for label in metrics.values() if label.support]
+    return math.sqrt(sum(label.f1 * (1 - label.f1) / label.support for label in given)) / max(len(given), 1)
+
+
 def expected_calibration_error(probabilities: Floats, targets: Floats, bins: int = 10) -> float:
     """How far the probabilities of one label lie from the shares that they foretell (Naeini et al. 2015).
 

@@ -20,13 +20,13 @@ from listening_clf.finetune.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 _PROGRESS = "progress.json"
-_BEST = "best.safetensors"
+_KEPT = "kept.safetensors"
 _PART = ".part"
 """What ends so is still being written, and is passed over when a run resumes."""
 
 
 class RunState:
-    """The position, weights, optimizer and random numbers of a run, and the best weights so far, in one folder.
+    """Position, weights, optimizer and random numbers of a run, and the weights of the epoch to keep, in one folder.
 
     Args:
         folder: the run's own; with several machines, one that all of them see.
@@ -93,28 +93,28 @@ class RunState:
             self.epoch, self.step, self.best_f1 = progress["epoch"], progress["step"], progress["best_f1"]
             logger.info("resuming in epoch %d, after step %d", self.epoch + 1, self.step)
 
-    def finish_epoch(self, accelerator: Accelerator, model: torch.nn.Module, f1: float) -> None:
-        """Keep the epoch's weights if they are the best so far, and go on to the next."""
-        if f1 > self.best_f1:
-            self.best_f1 = f1
+    def finish_epoch(self, accelerator: Accelerator, model: torch.nn.Module, f1: float, error: float) -> None:
+        """Keep the epoch's weights, unless an earlier epoch was better beyond the standard error; go on to the next."""
+        if f1 + error >= self.best_f1:
+            self.best_f1 = max(self.best_f1, f1)
             if accelerator.is_main_process:
-                part = self.folder / f"{_BEST}{_PART}"
+                part = self.folder / f"{_KEPT}{_PART}"
                 with self._writing():
                     self.folder.mkdir(parents=True, exist_ok=True)
                     save_file(model.state_dict(), part)
-                    part.rename(self.folder / _BEST)
+                    part.rename(self.folder / _KEPT)
         self.epoch, self.step = self.epoch + 1, 0
         self.save(accelerator)
 
-    def best_weights(self) -> dict[str, torch.Tensor]:
-        """The weights of the best epoch."""
-        return load_file(self.folder / _BEST)
+    def kept_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that were kept."""
+        return load_file(self.folder / _KEPT)
 
     def discard(self) -> None:
         """Forget the run. What else may lie in the folder stays."""
         for checkpoint in self.folder.glob("at-*"):
             shutil.rmtree(checkpoint)
-        for weights in self.folder.glob(f"{_BEST}*"):
+        for weights in self.folder.glob(f"{_KEPT}*"):
             weights.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
