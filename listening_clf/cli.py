@@ -34,11 +34,6 @@ app = typer.Typer(
     # A traceback with locals would show what was said in the call.
     pretty_exceptions_show_locals=False,
 )
-
-
-data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before training on it.")
-app.add_typer(data_app, name="data")
-
 data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before training on it.")
 app.add_typer(data_app, name="data")
 
@@ -46,8 +41,6 @@ AgentOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Who is the agent, where the speakers are not called agent and customer."),
 ]
-
-
 DataArgument = Annotated[
     list[str], typer.Argument(metavar="DATA...", help="Labelled turns: JSONL, CSV, Parquet, or a dataset.")
 ]
@@ -240,7 +233,9 @@ def train(
             [it.conversation for it in train_data],
             [it.conversation for it in dev_data],
             output,
-            training_data=[{"name": Path(name).name, "licence": "not stated"} for name in data],
+            training_data=[
+                {"name": Path(name).name if Path(name).exists() else name, "licence": "not stated"} for name in data
+            ],
             resume=resume,
             log_dir=log_dir,
         )
@@ -279,11 +274,13 @@ def evaluate(
     with _errors():
         from listening_clf.classifier import ListeningClassifier
         from listening_clf.finetune.comparison import compare
-        from listening_clf.finetune.evaluate import evaluate as measure
+        from listening_clf.finetune.evaluation import evaluate as measure
         from listening_clf.finetune.reading import read_labelled
         from listening_clf.finetune.report import write_report
         from listening_clf.finetune.tables import print_comparison, print_evaluation
 
+        if report is not None and not report.absolute().parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {report.absolute().parent}", param_hint="--report")
         names = [model] if against is None else [model, against]
         classifiers = [ListeningClassifier.from_pretrained(name) for name in names]
         known = tuple(dict.fromkeys(label for classifier in classifiers for label in classifier.labels))
@@ -293,18 +290,17 @@ def evaluate(
             for name, classifier in zip(names, classifiers, strict=True)
         ]
         comparison = None if against is None else compare(*evaluations)
-        if report is not None:
-            write_report(report, evaluations[0], comparison)
         if as_json:
             figures = {"evaluation": evaluations[0].to_dict()}
             figures |= {} if comparison is None else {"comparison": comparison.to_dict()}
             typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
-            return
-        print_evaluation(evaluations[0])
-        if comparison is not None:
-            print_comparison(comparison)
+        else:
+            print_evaluation(evaluations[0])
+            if comparison is not None:
+                print_comparison(comparison)
         if report is not None:
-            typer.echo(f"The report is in {report}.")
+            write_report(report, evaluations[0], comparison)
+            typer.echo(f"The report is in {report}.", err=True)
 
 
 @data_app.command("check")
@@ -371,15 +367,15 @@ def _errors(*, resumable: bool = False) -> Iterator[None]:
     try:
         yield
     except ListeningError as error:
-        typer.echo(f"Error: {error}", err=True)
+        _say_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except BrokenPipeError:
         raise
     except ImportError as error:
-        typer.echo(f'Error: {error.name} is not installed: pip install "listening-clf[train]"', err=True)
+        _say_error(f'{error.name or error} is missing: pip install "listening-clf[train]"')
         raise typer.Exit(1) from None
     except OSError as error:
-        typer.echo(f"Error: the results cannot be written ({error.strerror})", err=True)
+        _say_error(f"the results cannot be written ({error.strerror or error})")
         # What is still buffered cannot be written at the exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -387,3 +383,9 @@ def _errors(*, resumable: bool = False) -> Iterator[None]:
         if resumable:
             typer.echo("Stopped. The same command with --resume goes on.", err=True)
         raise
+
+
+def _say_error(problem: str) -> None:
+    """Say it once, where several processes of one run have it."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"Error: {problem}", err=True)

@@ -33,27 +33,32 @@ def locate(name_or_path: str | Path | None = None, *, revision: str | None = Non
         return Path(name)
     if isinstance(name_or_path, str) and _is_hub_id(name):
         return _download(name, revision, NEEDED_TO_PREDICT)
-    raise CheckpointError(
-        f"there is no model {name!r}: expected a bundled model ({', '.join(bundled_models())}), "
-        "a checkpoint folder, or a hub id such as org/name"
-    )
+    raise _no_such_model(name)
 
 
 def locate_base(name_or_path: str) -> str:
     """What a model to train from is loaded by: its folder, or the hub id of a plain encoder.
 
     Of a listening_clf checkpoint on the hub, what training needs is downloaded first.
+
+    Raises:
+        CheckpointError: nothing is there by that name.
     """
     if name_or_path in bundled_models():
         return str(BUNDLED / name_or_path)
-    if Path(name_or_path).is_dir() or not _is_hub_id(name_or_path):
+    if Path(name_or_path).is_dir():
         return name_or_path
+    if not _is_hub_id(name_or_path):
+        raise _no_such_model(name_or_path)
     import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         huggingface_hub.hf_hub_download(name_or_path, MANIFEST)
-    except Exception:  # a plain encoder has none; and where the hub is out of reach, it may still be in the cache
+    except (EntryNotFoundError, LocalEntryNotFoundError):  # a plain encoder, on the hub or in the cache
         return name_or_path
+    except Exception as error:
+        raise _not_to_be_had(name_or_path, error) from error
     return str(_download(name_or_path, None, NEEDED_TO_TRAIN))
 
 
@@ -68,9 +73,17 @@ def _download(repo_id: str, revision: str | None, needed: tuple[str, ...]) -> Pa
         files = [MANIFEST, *needed]
         folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files)
     except Exception as error:  # huggingface_hub's own, the HTTP client's, the file system's
-        wanted = repo_id if revision is None else f"{repo_id} at revision {revision}"
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"the model {wanted} is no local folder and cannot be had from the hub: {reason}"
-        ) from error
+        raise _not_to_be_had(repo_id if revision is None else f"{repo_id} at revision {revision}", error) from error
     return Path(folder)
+
+
+def _not_to_be_had(wanted: str, error: Exception) -> CheckpointError:
+    reason = str(error).strip().partition("\n")[0]
+    return CheckpointError(f"the model {wanted} is no local folder and cannot be had from the hub: {reason}")
+
+
+def _no_such_model(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"there is no model {name!r}: expected a bundled model ({', '.join(bundled_models())}), "
+        "a checkpoint folder, or a hub id such as org/name"
+    )

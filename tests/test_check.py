@@ -280,6 +280,18 @@ def test_findings_name_the_line_of_the_turn(encoder: Encoder) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("column", "expected"), [("conversation", []), ("call", ["rows.csv, line 2: this and 1 more"])]
+)
+def test_rows_that_name_no_conversation_are_found(encoder: Encoder, column: str, expected: list[str]) -> None:
+    path = in_file("rows.csv", f"{column},text,summary\n7,So it leaks a lot.,1\n7,Since when is that?,0\n")
+    findings = check_sources([path], [jsonl("dev.jsonl", good("dev"))], LABELS, encoder).findings
+    messages = [
+        finding.message.partition(" name no")[0] for finding in findings if finding.kind is Kind.NO_CONVERSATION
+    ]
+    assert messages == expected
+
+
 def test_without_a_dev_set_conversations_are_held_out(encoder: Encoder) -> None:
     findings = check_sources([jsonl("all.jsonl", good("train"))], [], LABELS, encoder, dev_share=0.2)
     assert (findings.train["summary"].known, findings.dev["summary"].known) == (24, 6)

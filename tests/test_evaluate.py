@@ -22,7 +22,7 @@ from listening_clf.finetune.bootstrap import (
     resampled_counts,
 )
 from listening_clf.finetune.comparison import _beyond_chance, compare
-from listening_clf.finetune.evaluate import Evaluation, ScoredTurns, evaluate, measure
+from listening_clf.finetune.evaluation import Evaluation, ScoredTurns, evaluate, measure
 from listening_clf.finetune.metrics import expected_calibration_error, label_metrics, macro_f1
 
 NAN = math.nan

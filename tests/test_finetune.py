@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from listening_clf.finetune.metrics import (
     macro_f1,
     macro_f1_error,
 )
-from listening_clf.finetune.replay import Replay, is_dev
+from listening_clf.finetune.replay import AUTHORED, Replay, is_dev
 from listening_clf.finetune.start import Start
 from listening_clf.runtime import calibrated
 
@@ -129,13 +130,24 @@ def test_metrics_leave_out_what_is_unknown() -> None:
     ("settings", "problem"),
     [
         ({"base": "x", "epoch": 3}, "there is no setting 'epoch': expected one of asr_copies, base"),
-        ({"base": "x", "epochs": 0}, "epochs must be 1 or more, not 0"),
+        ({"base": "x", "epochs": 0}, "epochs must be a whole number, 1 or more, not 0"),
         ({"base": "x", "warmup": 2}, "warmup must lie between 0 and 1, not 2"),
         ({"base": "x", "learning_rate": -1}, "learning_rate must be above 0"),
         ({"base": "x", "labels": ["a", "a"]}, "labels must be a list of different names"),
         ({"base": "x", "mixed_precision": "int8"}, "mixed_precision must be"),
         ({"base": "x", "encoding": {"budget": 3}}, "the settings cannot be read"),
         ({"labels": "summary"}, "labels must be a list of names, not 'summary'"),
+        ({"labels": ["Upsell", "upsell"]}, "labels must be a list of different names, whatever their case"),
+        ({"labels": ["summary", ""]}, "labels must be a list of different names"),
+        ({"labels": ["Start"]}, "no label can be called 'start'"),
+        ({"epochs": 2.5}, "epochs must be a whole number, 1 or more, not 2.5"),
+        ({"batch_size": True}, "batch_size must be a whole number, 1 or more, not True"),
+        ({"seed": "abc"}, "seed must be a whole number, 0 or more, not 'abc'"),
+        ({"learning_rate": math.inf}, "learning_rate must be a number, not inf"),
+        ({"weight_decay": "x"}, "weight_decay must be a number, not 'x'"),
+        ({"replay": -1}, "replay must be 0 or more, not -1"),
+        ({"base": None}, "base must be a model's name, folder or hub id, not None"),
+        ({"encoding": 5}, "encoding must have context_tokens and max_length, not 5"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, Any], problem: str) -> None:
@@ -149,6 +161,12 @@ def test_settings_come_from_yaml(tmp_path: Path) -> None:
     config = TrainConfig.from_yaml(tmp_path / "run.yaml")
     assert (config.base, config.epochs, config.encoding.context_tokens) == ("org/name", 2, 64)
     assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_what_yaml_reads_otherwise_is_taken_as_it_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("learning_rate: 3e-5\nmixed_precision: no\n")
+    config = TrainConfig.from_yaml(tmp_path / "run.yaml")
+    assert (config.learning_rate, config.mixed_precision) == (3e-5, "no")
 
 
 def test_the_committed_settings_can_be_read() -> None:
@@ -340,6 +358,69 @@ def test_an_unfinished_run_is_not_thrown_away(
         train(config, conversations[:15], conversations[16:], tmp_path / "model", resume=True)
 
 
+def test_a_run_whose_model_cannot_be_written_goes_on_from_there(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from listening_clf.finetune import loop
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("No space left on device")
+
+    data = conversations[:16], conversations[16:], tmp_path / "model"
+    with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"No space left .* go on with --resume"):
+        patch.setattr(loop, "export", full)
+        train(config, *data)
+    monkeypatch.setattr(loop, "training_step", full)  # no step is taken again
+    assert ListeningClassifier.from_pretrained(train(config, *data, resume=True)).labels == tuple(Label)
+
+
+def test_a_run_that_diverges_says_what_to_change(
+    config: TrainConfig, conversations: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from listening_clf.finetune import loop
+
+    monkeypatch.setattr(loop, "training_step", lambda *arguments: math.nan)
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, step 0: lower learning_rate \(0.001\)"):
+        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+
+
+def test_fine_tuning_rehearses_and_resumes_to_the_same_weights(
+    config: TrainConfig,
+    conversations: list[Conversation],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from listening_clf.finetune import loop
+
+    config = replace(config, base=str(trained), encoding=None)
+    shown: list[int] = []
+    batches_of = loop.batches
+    monkeypatch.setattr(
+        loop, "batches", lambda examples, *rest: (shown.append(len(examples)), batches_of(examples, *rest))[1]
+    )
+    data = conversations[:4], conversations[16:]
+    unbroken = train(config, *data, tmp_path / "unbroken")
+    own = len(labelled_turns(data[0], tuple(Label)))
+    assert min(shown) >= 2 * own
+    assert Checkpoint.open(unbroken).manifest.training_data == (AUTHORED,)
+
+    step, steps = loop.training_step, iter(range(7))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(loop, "training_step", lambda *arguments: (_next(steps), step(*arguments))[1])
+        train(config, *data, tmp_path / "resumed")
+    resumed = train(config, *data, tmp_path / "resumed", resume=True)
+    one, other = load_file(unbroken / WEIGHTS), load_file(resumed / WEIGHTS)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _next(steps: Iterator[int]) -> int:
+    try:
+        return next(steps)
+    except StopIteration:
+        raise RuntimeError("killed") from None
+
+
 def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:
     from tokenizers import Tokenizer
 
@@ -375,7 +456,7 @@ def test_training_writes_a_card_of_what_was_done(
     from huggingface_hub import ModelCard
 
     train(
-        replace(config, epochs=1),
+        replace(config, epochs=1, labels=tuple(Label)),
         conversations[:16],
         conversations[16:],
         tmp_path / "ours",
@@ -492,12 +573,12 @@ def test_the_settings_in_the_documents_are_the_defaults() -> None:
     assert set(settings) == set(TrainConfig().to_dict())
 
 
-def test_an_earlier_epoch_is_kept_only_where_it_is_better_beyond_chance(config: TrainConfig, tmp_path: Path) -> None:
+def test_an_earlier_epoch_is_kept_only_where_it_is_better_beyond_chance(tmp_path: Path) -> None:
     from accelerate import Accelerator
 
     from listening_clf.finetune.run_state import RunState
 
-    state, model = RunState(tmp_path / "run", config, "data"), torch.nn.Linear(1, 1, bias=False)
+    state, model = RunState(tmp_path / "run", {"seed": 0}), torch.nn.Linear(1, 1, bias=False)
     for weight, f1, error in ((1.0, 0.70, 0.05), (2.0, 0.66, 0.05), (3.0, 0.64, 0.05)):
         torch.nn.init.constant_(model.weight, weight)
         state.finish_epoch(Accelerator(), model, f1, error)

@@ -11,7 +11,7 @@ import pytest
 
 from listening_clf import Conversation, ListeningClassifier, TrainingError, Turn
 from listening_clf.finetune.comparison import compare
-from listening_clf.finetune.evaluate import Evaluation, evaluate
+from listening_clf.finetune.evaluation import Evaluation, evaluate
 from listening_clf.finetune.report import report_html, write_report
 
 HOSTILE = '<script>alert("1")</script> & \x00\x1b ]]>'

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,8 +20,8 @@ from safetensors.torch import load_file
 from listening_clf import Conversation, ListeningClassifier
 from listening_clf.checkpoint import WEIGHTS
 
-TOLERANCE = 1e-4
-"""What the weights of one process and of two may differ by: the order of sums, in float32."""
+TOLERANCE = 1e-5
+"""What the losses of one process and of two may differ by: the order of sums, in float32."""
 
 SETTINGS = """
 base: {base}
@@ -87,6 +88,15 @@ def assert_same_weights(one: Path, other: Path, tolerance: float) -> None:
         torch.testing.assert_close(tensor, others[name], atol=tolerance, rtol=0, msg=name)
 
 
+def logged(folder: str, figure: str) -> list[float]:
+    """What TensorBoard's event files say of a figure, step by step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(folder)
+    events.Reload()
+    return [event.value for event in events.Scalars(figure)]
+
+
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("unbroken") / "model"
@@ -111,7 +121,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_even_after_a_full_disk(
     assert "has an unfinished run: go on with --resume" in said
 
     said = finished(start_training(data, output, tiny_base, "--resume", file_size=4096), code=2)
-    assert "nothing that was there is lost; make room, then go on with --resume" in said
+    assert "nothing that was there is lost; when that is mended, go on with --resume" in said
     assert not output.exists()
     assert survived == sorted(path.name for path in run.glob("at-*[0-9]"))
 
@@ -131,11 +141,17 @@ def test_ctrl_c_says_how_to_go_on(data: Path, tiny_base: str, tmp_path: Path) ->
 
 
 def test_two_processes_learn_what_one_learns(data: Path, still_base: str, tmp_path: Path) -> None:
-    finished(start_training(data, tmp_path / "one", still_base, epochs=2))
+    one, two = (("--log-dir", str(tmp_path / name)) for name in ("log of one", "log of two"))
+    finished(start_training(data, tmp_path / "one", still_base, *one, epochs=2))
     pair = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "-m")
-    said = finished(start_training(data, tmp_path / "two", still_base, epochs=2, launcher=pair))
+    said = finished(start_training(data, tmp_path / "two", still_base, *two, epochs=2, launcher=pair))
     assert said.count("The model is in") == 1
-    assert_same_weights(tmp_path / "one", tmp_path / "two", TOLERANCE)
+    losses, losses_of_two = logged(one[1], "loss"), logged(two[1], "loss")
+    assert len(losses) > 20
+    np.testing.assert_allclose(losses_of_two, losses, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(logged(two[1], "macro F1 on dev"), logged(one[1], "macro F1 on dev"), atol=1e-3)
+    # Both were rounded to float16, whose steps are of up to 1e-3.
+    assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-3)
 
 
 def test_other_labels_come_from_the_settings_and_the_columns_of_a_csv(tiny_base: str, tmp_path: Path) -> None:
@@ -157,3 +173,45 @@ def test_other_labels_come_from_the_settings_and_the_columns_of_a_csv(tiny_base:
     classifier = ListeningClassifier.from_pretrained(tmp_path / "model")
     assert classifier.predict(["Hello 3", "Goodbye 7"])[1].labels == ("farewell",)
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
+
+
+def test_data_that_cannot_be_trained_on_stop_the_command_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "calls.csv").write_text("conversation,text,summary\n1,So it leaks.,1\n2,Since when?,maybe\n")
+    for command in (("data", "check"), ("train", "--output", str(tmp_path / "model"))):
+        result = listening_clf(*command, str(tmp_path / "calls.csv"))
+        assert result.returncode == 2
+        assert "line 3: 'summary' must be 1 or 0" in result.stdout + result.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_data_check_prints_the_balance(data: Path) -> None:
+    result = listening_clf("data", "check", str(data / "train.jsonl"), "--dev", str(data / "dev.jsonl"))
+    assert result.returncode == 0
+    assert "paraphrase" in result.stdout
+    assert "turns without context" in result.stdout
+
+
+def test_evaluate_compares_and_reports(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    files = str(data / "dev.jsonl"), "--report", str(tmp_path / "report.html")
+    result = listening_clf("evaluate", "small", *files, "--against", str(unbroken), "--json")
+    figures = json.loads(result.stdout)
+    assert figures["evaluation"]["macro"]["f1"]["value"] > 0.6
+    assert figures["comparison"]["macro_f1"]["difference"]["value"] > 0
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    table = listening_clf("evaluate", "small", str(data / "dev.jsonl")).stdout
+    assert "paraphrase" in table
+    assert "macro" in table
+
+
+def test_evaluate_refuses_a_report_that_could_not_be_written_before_it_begins(data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "nowhere" / "report.html"
+    result = listening_clf("evaluate", "small", str(data / "dev.jsonl"), "--report", str(report))
+    assert result.returncode == 2
+    assert "there is no folder" in result.stderr
+
+
+def listening_clf(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "listening_clf", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

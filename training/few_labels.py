@@ -158,7 +158,7 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[dict[str, Any]]:
     """The annotated turns as SetFit's script reads them."""
     for (turns, index), targets in labelled_turns(conversations, tuple(Label)):
         context = turns[index - 1].text if index and turns[index - 1].speaker == "customer" else ""
-        yield {"text": turns[index].text, "context": context, "targets": targets.astype(int).tolist()}
+        yield {"text": turns[index].text, "context": context, "targets": (targets == 1).astype(int).tolist()}
 
 
 def draw(results: Sequence[dict[str, Any]]) -> None:

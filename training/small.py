@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from listening_clf.finetune import TrainConfig, train
+from listening_clf.finetune.replay import AUTHORED
 from training.base import local_base
 from training.data import load_split
 from training.timing import with_times
@@ -22,7 +23,7 @@ TRAINING_DATA = (
     {"name": "STAR", "licence": "MIT"},
     {"name": "MultiWOZ 2.1", "licence": "Apache-2.0"},
     {"name": "MRDA", "licence": "GPL-3.0"},
-    {"name": "listening_clf authored conversations", "licence": "Apache-2.0"},
+    AUTHORED,
 )
 
 

@@ -5,20 +5,30 @@ Needs the `train` extra: `pip install "listening-clf[train]"`. Predicting needs 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from listening_clf.finetune.config import TrainConfig
 
 if TYPE_CHECKING:
+    from listening_clf.finetune.comparison import compare
+    from listening_clf.finetune.evaluation import evaluate
     from listening_clf.finetune.loop import train
+    from listening_clf.finetune.reading import held_out_split, read_labelled
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "compare", "evaluate", "held_out_split", "read_labelled", "train"]
+
+_HOMES = {
+    "compare": "comparison",
+    "evaluate": "evaluation",
+    "held_out_split": "reading",
+    "read_labelled": "reading",
+    "train": "loop",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, and PyTorch with it, when it is asked for: what checks and measures does without."""
-    if name == "train":
-        from listening_clf.finetune.loop import train
-
-        return train
+    """Import a function when it is asked for: only `train` needs PyTorch."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

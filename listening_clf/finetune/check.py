@@ -142,6 +142,7 @@ def _check(
     findings += _conflicts([*inputs["train"], *inputs["dev"]])
     findings += _shared_inputs(inputs["train"], inputs["dev"])
     findings += _shared_conversations(train, dev or ())
+    findings += _nameless([*train, *(dev or ())])
     for split, of_split in inputs.items():
         if of_split:
             findings += _rare_labels(split, balances[split])
@@ -322,6 +323,17 @@ def _shared_conversations(train: Sequence[Located], dev: Sequence[Located]) -> I
                 Kind.SHARED_CONVERSATION,
                 f"{located.places[0]}: conversation {id!r} is in train, too: {in_train[id].places[0]}",
             )
+
+
+def _nameless(data: Sequence[Located]) -> Iterator[Finding]:
+    """Rows of single agent turns that have no better id than their place."""
+    rows = [it for it in data if len(it.conversation.agent_turns) == 1 and it.conversation.id == it.places[-1].id]
+    if len(rows) > 1:
+        yield Finding(
+            Kind.NO_CONVERSATION,
+            f"{rows[0].where(-1)}: this and {len(rows) - 1:,} more name no 'conversation': if some are of one call, "
+            "they may come to stand on both sides of a split",
+        )
 
 
 def _by_id(data: Sequence[Located]) -> dict[str, Located]:

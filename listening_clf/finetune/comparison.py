@@ -17,7 +17,7 @@ from listening_clf.finetune.bootstrap import (
     precision_recall_f1,
     resampled_counts,
 )
-from listening_clf.finetune.evaluate import Evaluation, ScoredTurns, json_object
+from listening_clf.finetune.evaluation import Evaluation, ScoredTurns, json_object
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from listening_clf.encoding import EncodingSettings
 from listening_clf.errors import TrainingError
 from listening_clf.hub import DEFAULT_MODEL
+from listening_clf.transcripts.source import RESERVED
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class TrainConfig:
     """The share of turns that each epoch shows without the turns before them."""
     replay: float = 1.0
     """Where the base is a listening_clf checkpoint: for each annotated turn of one's own, each epoch shows this many
-    turns of the conversations that were written for this project, so that what the base knows is not forgotten."""
+    turns of the conversations that were written for this project, or all 8,095 that there are, so that what the base
+    knows is not forgotten."""
     mixed_precision: str = "auto"
     """"bf16", "fp16", "no", or "auto": bf16 where the device computes in it."""
     checkpoint_steps: int = 200
@@ -48,20 +51,33 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("checkpoint_steps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise TrainingError(f"{name} must be a whole number, {least} or more, not {value!r}")
         for name in ("warmup", "asr_copies", "timing_dropout", "context_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= self._number(name) <= 1:
                 raise TrainingError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0:
+        for name in ("weight_decay", "replay"):
+            if self._number(name) < 0:
+                raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self._number("learning_rate") <= 0:
             raise TrainingError(f"learning_rate must be above 0, not {self.learning_rate}")
-        if self.replay < 0:
-            raise TrainingError(f"replay must be 0 or more, not {self.replay}")
-        if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
-            raise TrainingError(f"labels must be a list of different names, not {list(self.labels)}")
+        if not isinstance(self.base, (str, Path)) or not str(self.base):
+            raise TrainingError(f"base must be a model's name, folder or hub id, not {self.base!r}")
+        object.__setattr__(self, "base", str(self.base))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _names(self.labels))
+        if not isinstance(self.encoding, EncodingSettings | None):
+            raise TrainingError(f"encoding must have context_tokens and max_length, not {self.encoding!r}")
         if self.mixed_precision not in ("auto", "bf16", "fp16", "no"):
             raise TrainingError(f'mixed_precision must be "auto", "bf16", "fp16" or "no", not {self.mixed_precision!r}')
+
+    def _number(self, name: str) -> float:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise TrainingError(f"{name} must be a number, not {value!r}")
+        return value
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
@@ -73,12 +89,10 @@ class TrainConfig:
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise TrainingError(f"there is no setting {unknown[0]!r}: expected one of {', '.join(sorted(known))}")
-        values = dict(data)
+        values = {name: _as_meant(name, value) for name, value in data.items()}
         try:
-            if values.get("encoding") is not None:
+            if isinstance(values.get("encoding"), Mapping):
                 values["encoding"] = EncodingSettings(**values["encoding"])
-            if values.get("labels") is not None:
-                values["labels"] = _names(values["labels"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the settings cannot be read: {error}") from error
@@ -100,7 +114,25 @@ class TrainConfig:
         return data if self.labels is None else data | {"labels": list(self.labels)}
 
 
+def _as_meant(name: str, value: Any) -> Any:
+    """The value as YAML's writer meant it: YAML takes 3e-5 for a string, and no for false."""
+    if name == "mixed_precision" and value is False:
+        return "no"
+    if name == "learning_rate" and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _names(labels: object) -> tuple[str, ...]:
+    """The labels, as names that can each have a column of their own."""
     if not isinstance(labels, Sequence) or isinstance(labels, str) or not all(isinstance(it, str) for it in labels):
         raise TrainingError(f"labels must be a list of names, not {labels!r}")
-    return tuple(labels)
+    columns = [label.strip().casefold() for label in labels]
+    if not columns or not all(columns) or len(set(columns)) != len(columns):
+        raise TrainingError(f"labels must be a list of different names, whatever their case, not {list(labels)}")
+    if reserved := RESERVED.intersection(columns):
+        raise TrainingError(f"no label can be called {min(reserved)!r}: that is what data files call something else")
+    return tuple(map(str, labels))

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from listening_clf.finetune.evaluate import Evaluation
+from listening_clf.finetune.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

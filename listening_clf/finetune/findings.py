@@ -41,6 +41,7 @@ class Kind(StrEnum):
     CUSTOMER_LABEL = "labels on what the customer says"
     RARE_LABEL = "labels that are hardly there"
     CUT_TURN = "turns that are too long"
+    NO_CONVERSATION = "rows without a conversation"
     CUT_CONTEXT = "long contexts"
     NO_CONTEXT = "turns without context"
 
@@ -49,7 +50,8 @@ class Kind(StrEnum):
         """How bad a finding of this kind is."""
         if self in (Kind.UNREADABLE, Kind.NOTHING_TO_LEARN, Kind.UNKNOWN_LABEL):
             return Severity.ERROR
-        return Severity.NOTE if self in (Kind.CUT_CONTEXT, Kind.NO_CONTEXT) else Severity.WARNING
+        is_note = self in (Kind.NO_CONVERSATION, Kind.CUT_CONTEXT, Kind.NO_CONTEXT)
+        return Severity.NOTE if is_note else Severity.WARNING
 
 
 @dataclass(frozen=True)

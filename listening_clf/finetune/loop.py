@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def train(
 
     The weights kept are those of the last epoch, unless an earlier one had a better macro F1 on dev by more than its
     standard error: on a few dozen dev turns, which epoch looks best is chance. Under `accelerate launch`, every process
-    calls this with the same arguments, and the first one writes.
+    calls this with the same arguments; the first one writes, and returns later than the others.
 
     Args:
         config: the settings.
@@ -79,12 +80,12 @@ def train(
     check_replaceable(output)  # before hours are spent
     if log_dir is not None and not is_tensorboard_available():
         raise TrainingError("log_dir needs TensorBoard: pip install tensorboard")
-    set_seed(config.seed)
     accelerator = Accelerator(
         mixed_precision=precision(config.mixed_precision),
         log_with=None if log_dir is None else "tensorboard",
         project_dir=log_dir,
     )
+    set_seed(config.seed, device_specific=True)  # each process drops out other parts of the model
     start = Start.of(config)
     labels = start.labels
     train_turns = labelled_turns(train_data, labels)  # finds bad labels before any step is taken
@@ -93,14 +94,20 @@ def train(
         raise TrainingError(
             "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
         )
-    state = RunState(output.with_name(output.name + ".run"), config, _digest(train_data, dev_data))
+    identity = {
+        **config.to_dict(),
+        "precision": accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "data": _digest(train_data, dev_data),
+    }
+    state = RunState(output.with_name(output.name + ".run"), identity)
     if not resume:
         state.check_new()
 
     model, tokenizer = load_base(start)
     encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), start.encoding)
     dev = encoded(dev_turns, encoder)
-    replay = Replay(labels if start.manifest else ())
+    replay = Replay(labels if start.manifest and config.replay else ())
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     state.restore(accelerator)
     accelerator.init_trackers("")
@@ -113,39 +120,44 @@ def train(
             steps = list(batches(examples, config.batch_size, (config.seed, epoch)))
             bar.start(epoch, state.step, len(steps))
             for step in range(state.step, len(steps)):
-                done = epoch + step / len(steps)
-                rate = _learning_rate(config, (done + 0.5 / len(steps)) / config.epochs)
+                rate = _learning_rate(config, (epoch + (step + 0.5) / len(steps)) / config.epochs)
                 loss = training_step(prepared, optimizer, steps[step], rate, accelerator)
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is {loss} in epoch {epoch + 1}, step {step}: lower learning_rate "
+                        f"({config.learning_rate}), or set mixed_precision to no"
+                    )
                 bar.step(loss, rate)
-                accelerator.log({"loss": loss, "learning rate": rate}, step=round(done * len(steps)))
+                accelerator.log({"loss": loss, "learning rate": rate}, step=state.all_steps)
                 if step % _LOG_STEPS == 0:
                     logger.info("epoch %d, step %d of %d: loss %.3f", epoch + 1, step, len(steps), loss)
-                state.step = step + 1
+                state.step, state.all_steps = step + 1, state.all_steps + 1
                 if state.step % config.checkpoint_steps == 0:
                     state.save(accelerator)
             metrics = _dev_metrics(model, dev, labels, config, accelerator)
             f1 = macro_f1(metrics)
             logger.info("epoch %d: macro F1 on dev %.4f", epoch + 1, f1)
             bar.dev(f1)
-            accelerator.log({"macro F1 on dev": f1}, step=(epoch + 1) * len(steps))
+            accelerator.log({"macro F1 on dev": f1}, step=state.all_steps)
             state.finish_epoch(accelerator, model, f1, macro_f1_error(metrics))
 
-    if accelerator.is_main_process:
+    is_main = accelerator.is_main_process
+    accelerator.end_training()  # what follows takes long, and the other processes need not wait for it
+    if is_main:
         model.load_state_dict(state.kept_weights())
-        export(
-            model,
-            tokenizer,
-            start,
-            dev_turns,
-            output,
-            training_data=training_data,
-            describe=lambda manifest, metrics: (
-                model_card(manifest, metrics, output.name, start, config, train_turns) if card is None else card
-            ),
-        )
+        with state.writing():
+            export(
+                model,
+                tokenizer,
+                start,
+                dev_turns,
+                output,
+                training_data=[*training_data, *replay.training_data],
+                describe=lambda manifest, metrics: (
+                    model_card(manifest, metrics, output.name, start, config, train_turns) if card is None else card
+                ),
+            )
         state.discard()
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
     return output
 
 
@@ -228,23 +240,21 @@ def _learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 def precision(setting: str) -> str:
-    """The mixed precision that accelerate is told: "auto" is what the device computes fastest in."""
+    """The mixed precision that accelerate is told: "auto" is bf16 where the device computes in it by itself."""
     if setting != "auto":
         return setting
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    try:
-        return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
-    except (AttributeError, RuntimeError):  # a build of torch without oneDNN
-        return "no"
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+    return "bf16" if any(getattr(torch.cpu, check, bool)() for check in checks) else "no"
 
 
 def _digest(*data: Sequence[Conversation]) -> str:
-    """What a run knows its data by."""
+    """What a run knows its data by: all that is learned from, and not what conversations are called."""
     digest = hashlib.sha256()
     for conversations in data:
-        for conversation in conversations:
-            digest.update(json.dumps(conversation.to_dict(), default=str).encode())
+        for it in conversations:
+            digest.update(json.dumps([*(turn.to_dict() for turn in it.turns), it.unlabelled]).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

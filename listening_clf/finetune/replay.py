@@ -22,6 +22,9 @@ _IN_CLONE = Path(__file__).parents[2] / "training" / "authored"
 FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
 """The authored conversations, as JSONL. They are Apache-2.0, as the library is."""
 
+AUTHORED = {"name": "listening_clf authored conversations", "licence": "Apache-2.0"}
+"""What a manifest says of them."""
+
 
 def read(folder: Path = FOLDER) -> Iterator[Conversation]:
     """Read the authored conversations, fully labelled, as "aM-NNN"; `meta` says their channel, style and the like."""
@@ -45,6 +48,11 @@ class Replay:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._conversations = [_for(labels, it) for it in read() if not is_dev(it)] if set(labels) & set(Label) else []
+
+    @property
+    def training_data(self) -> list[dict[str, str]]:
+        """The data set that a run with replay has seen, if any."""
+        return [AUTHORED] if self._conversations else []
 
     def draw(self, turns: int, rng: np.random.Generator) -> list[Conversation]:
         """Conversations in random order, until they have that many agent turns or there are no more."""

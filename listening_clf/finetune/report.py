@@ -22,7 +22,7 @@ from listening_clf.display import clock
 from listening_clf.errors import TrainingError
 from listening_clf.finetune import figures, tables
 from listening_clf.finetune.comparison import Comparison
-from listening_clf.finetune.evaluate import Evaluation, LabelResult, ScoredTurns
+from listening_clf.finetune.evaluation import Evaluation, LabelResult, ScoredTurns
 
 _MISTAKES = 8
 """At most this many false positives, and as many false negatives, of each label."""

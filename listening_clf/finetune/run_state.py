@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from listening_clf.errors import TrainingError
-from listening_clf.finetune.config import TrainConfig
+from listening_clf.errors import ListeningError, TrainingError
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS = "progress.json"
 _KEPT = "kept.safetensors"
+_POSITION = ("epoch", "step", "all_steps", "best_f1")
 _PART = ".part"
 """What ends so is still being written, and is passed over when a run resumes."""
 
@@ -30,16 +32,17 @@ class RunState:
 
     Args:
         folder: the run's own; with several machines, one that all of them see.
-        config: the run's settings.
-        data: the digest of what it learns from and is chosen by.
+        identity: what the run's result depends on, as a JSON object: a run is resumed only as it was.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, data: str) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._identity = json.loads(json.dumps({**config.to_dict(), "data": data}))
+        self._identity = json.loads(json.dumps(identity))
         self.epoch = 0
         self.step = 0
         """Steps of this epoch that are done."""
+        self.all_steps = 0
+        """Steps that are done since the run began."""
         self.best_f1 = -1.0
 
     def check_new(self) -> None:
@@ -62,12 +65,12 @@ class RunState:
         """
         complete = self.folder / f"at-{self.epoch:03d}-{self.step:06d}"
         part = complete.with_suffix(_PART)
-        with self._writing():
+        with self.writing():
             accelerator.save_state(str(part))
         accelerator.wait_for_everyone()  # each process writes its own random numbers
         if accelerator.is_main_process:
-            progress = {"epoch": self.epoch, "step": self.step, "best_f1": self.best_f1, "run": self._identity}
-            with self._writing():
+            progress = {**{name: getattr(self, name) for name in _POSITION}, "run": self._identity}
+            with self.writing():
                 (part / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
                 part.rename(complete)
                 for older in set(self.folder.glob("at-*")) - {complete}:
@@ -78,7 +81,8 @@ class RunState:
         """Take up the last complete checkpoint, if there is one.
 
         Raises:
-            TrainingError: the run had other settings or other data, so that going on would be neither run.
+            TrainingError: the run had other settings or other data, so that going on would be neither run; or not all
+                machines see its folder.
         """
         if saved := self._checkpoints():
             progress = json.loads((saved[-1] / _PROGRESS).read_text(encoding="utf-8"))
@@ -90,8 +94,11 @@ class RunState:
                         "start anew"
                     )
             accelerator.load_state(str(saved[-1]))
-            self.epoch, self.step, self.best_f1 = progress["epoch"], progress["step"], progress["best_f1"]
+            for name in _POSITION:
+                setattr(self, name, progress[name])
             logger.info("resuming in epoch %d, after step %d", self.epoch + 1, self.step)
+        if len(set(gather_object([(self.epoch, self.step)]))) > 1:
+            raise TrainingError(f"not all machines see the same {self.folder}: name an output folder that they share")
 
     def finish_epoch(self, accelerator: Accelerator, model: torch.nn.Module, f1: float, error: float) -> None:
         """Keep the epoch's weights, unless an earlier epoch was better beyond the standard error; go on to the next."""
@@ -99,7 +106,7 @@ class RunState:
             self.best_f1 = max(self.best_f1, f1)
             if accelerator.is_main_process:
                 part = self.folder / f"{_KEPT}{_PART}"
-                with self._writing():
+                with self.writing():
                     self.folder.mkdir(parents=True, exist_ok=True)
                     save_file(model.state_dict(), part)
                     part.rename(self.folder / _KEPT)
@@ -124,9 +131,16 @@ class RunState:
         return sorted(path for path in self.folder.glob("at-*") if path.suffix != _PART)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Write something of the run: a failure says that it can be resumed.
+
+        Raises:
+            TrainingError: in place of whatever was raised that is no error of listening_clf.
+        """
         try:
             yield
+        except ListeningError:
+            raise
         except (
             OSError,
             RuntimeError,
@@ -134,6 +148,6 @@ class RunState:
         ) as error:  # what Python, torch and safetensors say of a full disk
             reason = str(error).strip().partition("\n")[0]
             raise TrainingError(
-                f"the run cannot be written to {self.folder} ({reason}): nothing that was there is lost; make room, "
-                "then go on with --resume (resume=True)"
+                f"the run cannot be written beside {self.folder} ({reason}): nothing that was there is lost; when that "
+                "is mended, go on with --resume (resume=True)"
             ) from error

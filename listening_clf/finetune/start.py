@@ -46,19 +46,19 @@ class Start:
         return cls(config.base, source, config.labels or labels, config.encoding or encoding, manifest)
 
     def encoder(self) -> Encoder:
-        """What turns become for this base, before PyTorch is loaded.
+        """What turns become for this base, before any weights are loaded.
 
         Raises:
             TrainingError: the base has no tokenizer that can be read.
         """
-        folder = Path(self.source)
         try:
-            tokenizer = (
-                Tokenizer.from_file(str(folder / TOKENIZER))
-                if folder.is_dir()
-                else Tokenizer.from_pretrained(self.source)
-            )
-        except Exception as error:  # the library raises bare ones
-            raise TrainingError(f"the base model {self.name!r} has no tokenizer.json to be read: {error}") from error
+            if self.manifest:
+                tokenizer = Tokenizer.from_file(str(Path(self.source) / TOKENIZER))
+            else:  # as `load_base` does: some encoders have a tokenizer that is converted when it is loaded
+                from transformers import AutoTokenizer
+
+                tokenizer = Tokenizer.from_str(AutoTokenizer.from_pretrained(self.source).backend_tokenizer.to_str())
+        except Exception as error:  # the libraries raise bare ones
+            raise TrainingError(f"the tokenizer of the base model {self.name!r} cannot be read: {error}") from error
         tokenizer.add_special_tokens(list(MARKS))
         return Encoder(tokenizer, self.encoding)

@@ -12,7 +12,7 @@ from rich.table import Table
 from listening_clf.display import label_style, many, plain, standard_output
 from listening_clf.finetune.bootstrap import Estimate
 from listening_clf.finetune.comparison import Comparison, Difference
-from listening_clf.finetune.evaluate import Evaluation
+from listening_clf.finetune.evaluation import Evaluation
 
 _WIDE = 120
 """From this many columns on, an interval stands beside its figure, and not below it."""

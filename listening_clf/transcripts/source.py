@@ -10,6 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TranscriptError
 
+RESERVED = frozenset(
+    {"conversation", "id", "turns", "speaker", "text", "start", "end", "context", "labels", "unlabelled"}
+)
+"""The columns and keys that formats use themselves: no label can be called so."""
+
 _EXCERPT = 40
 
 

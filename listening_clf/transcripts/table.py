@@ -16,12 +16,10 @@ from itertools import groupby
 from listening_clf.conversation import Conversation, Speaker, Turn
 from listening_clf.errors import TurnError
 from listening_clf.transcripts.annotations import Annotation, annotation
-from listening_clf.transcripts.source import Located, Names, Place, Source, Unread, excerpt
+from listening_clf.transcripts.source import RESERVED, Located, Names, Place, Source, Unread, excerpt
 from listening_clf.transcripts.speakers import sides
 
 _COLUMNS = ("conversation", "speaker", "text", "start", "end", "context")
-_RESERVED = frozenset({*_COLUMNS, "id", "turns", "unlabelled"})
-"""What would be taken for something else among the keys of a conversation."""
 _NOT_ANNOTATED = Annotation(None, ())
 
 
@@ -62,7 +60,7 @@ class _Row:
 
     def others(self, names: Names) -> dict[str, str]:
         """The cells of all other columns that are not empty."""
-        known = _RESERVED.union(map(_column, names.labels))
+        known = RESERVED.union(map(_column, names.labels))
         return {
             column: cell
             for column, cell in zip(self.columns, self.cells, strict=True)
@@ -123,6 +121,8 @@ def _check_columns(header: _Row, names: Names) -> None:
     if "text" not in header.columns:
         found = excerpt(", ".join(header.columns))
         raise header.place.error(f"a CSV needs a column 'text', and 'speaker' for turns of both sides, but has {found}")
+    if names.labels and "labels" in header.columns:
+        raise header.place.error("a CSV has no column 'labels', but one for each label, with 1 and 0")
     for column in (*_COLUMNS, *map(_column, names.labels)):
         if header.columns.count(column) > 1:
             raise header.place.error(f"the header has the column {column!r} twice")
