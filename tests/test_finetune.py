@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,6 +277,23 @@ def test_other_labels_make_another_model(config: TrainConfig, tmp_path: Path) ->
     assert list(classifier.predict("Hello.").scores) == ["greeting", "farewell"]
 
 
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come at the given training step, once."""
+    from listening_clf.finetune import loop
+
+    taken = 0
+    take = loop.training_step
+
+    def interrupted(*arguments: Any) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            raise KeyboardInterrupt
+        return take(*arguments)
+
+    monkeypatch.setattr(loop, "training_step", interrupted)
+
+
 def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     config: TrainConfig,
     conversations: list[Conversation],
@@ -285,19 +301,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from listening_clf.finetune import loop
-
-    steps = 0
-    step = loop.training_step
-
-    def cut_off(*arguments: Any) -> float:
-        nonlocal steps
-        steps += 1
-        if steps == 8:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(loop, "training_step", cut_off)
+    interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(config, conversations[:16], conversations[16:], tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -367,9 +371,11 @@ def test_a_run_whose_model_cannot_be_written_goes_on_from_there(
         raise RuntimeError("No space left on device")
 
     data = conversations[:16], conversations[16:], tmp_path / "model"
-    with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"No space left .* go on with --resume"):
-        patch.setattr(loop, "export", full)
+    export = loop.export
+    monkeypatch.setattr(loop, "export", full)
+    with pytest.raises(TrainingError, match=r"No space left .* go on with --resume"):
         train(config, *data)
+    monkeypatch.setattr(loop, "export", export)
     monkeypatch.setattr(loop, "training_step", full)  # no step is taken again
     assert ListeningClassifier.from_pretrained(train(config, *data, resume=True)).labels == tuple(Label)
 
@@ -405,20 +411,12 @@ def test_fine_tuning_rehearses_and_resumes_to_the_same_weights(
     assert min(shown) >= 2 * own
     assert Checkpoint.open(unbroken).manifest.training_data == (AUTHORED,)
 
-    step, steps = loop.training_step, iter(range(7))
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(loop, "training_step", lambda *arguments: (_next(steps), step(*arguments))[1])
+    interrupt_at(8, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
         train(config, *data, tmp_path / "resumed")
     resumed = train(config, *data, tmp_path / "resumed", resume=True)
     one, other = load_file(unbroken / WEIGHTS), load_file(resumed / WEIGHTS)
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _next(steps: Iterator[int]) -> int:
-    try:
-        return next(steps)
-    except StopIteration:
-        raise RuntimeError("killed") from None
 
 
 def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:

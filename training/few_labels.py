@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(
-    seeds: Annotated[int, typer.Option(help="Draws of the turns to learn from.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Draws of the turns to learn from.")] = 2,
     setfit_python: Annotated[Path | None, typer.Option(help="A Python that has SetFit.")] = None,
     output: Annotated[Path, typer.Option(help="Where results are kept.")] = ROOT / "runs" / "few_labels.jsonl",
 ) -> None:
