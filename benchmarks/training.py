@@ -54,7 +54,7 @@ def main(
     tokens = sum(len(example.encoded.input_ids) for example in examples)
 
     plain = AutoModelForSequenceClassification.from_pretrained(start.source, dtype=torch.float32)
-    contestants: dict[str, Callable[[], None]] = {
+    contestants: dict[str, Callable[[], object]] = {
         "listening_clf": _ours(model, examples, config),
         "transformers.Trainer": _trainer(plain, tokenizer, examples, config, "random"),
         "transformers.Trainer, group_by_length": _trainer(plain, tokenizer, examples, config, "group_by_length"),
@@ -106,28 +106,23 @@ def _trainer(
     examples: Sequence[Example],
     config: TrainConfig,
     sampling: str,
-) -> Callable[[], None]:
-    rows = _Rows(examples)
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            settings = TrainingArguments(
-                scratch,
-                per_device_train_batch_size=config.batch_size,
-                num_train_epochs=1,
-                learning_rate=config.learning_rate,
-                weight_decay=config.weight_decay,
-                bf16=precision("auto") == "bf16",
-                train_sampling_strategy=sampling,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-            )
-            trainer = Trainer(model, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
-            trainer.train()
-
-    return run
+) -> Callable[[], object]:
+    settings = TrainingArguments(
+        tempfile.gettempdir(),  # nothing is saved
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=1,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        bf16=precision("auto") == "bf16",
+        train_sampling_strategy=sampling,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    collate = DataCollatorWithPadding(tokenizer)
+    trainer = Trainer(model, settings, train_dataset=_Rows(examples), data_collator=collate)
+    return trainer.train
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ fine-tuned on 50 to 1,600 of its annotated turns, with the settings that `listen
 measured on conversations of ESConv that no run learns from, and on the dev split that the bundled model was chosen by.
 SetFit learns from the same turns, where `--setfit-python` names a Python that has it (benchmarks/setfit_baseline.py).
 
-A run's result is kept in `--output`, so that a call that was cut off goes on. The default settings were chosen on other
-conversations: those of ESConv's validation split alone, without any that are measured on here.
+A run's result is kept in `--output`, by the bundled model's sha256, so that a call that was cut off goes on. The default
+settings were chosen on other conversations: those of ESConv's validation split alone, none of which is measured on here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from listening_clf import Conversation, Label, ListeningClassifier
+from listening_clf.checkpoint import WEIGHTS, Checkpoint
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.data import LabelledTurn, labelled_turns
 from listening_clf.finetune.metrics import label_metrics, macro_f1
 from listening_clf.finetune.reading import held_out_split
+from listening_clf.hub import locate
 from training.data import load_esconv, load_split
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +42,9 @@ TEST_TURNS = 480
 LABELS = ("paraphrase", "reflection", "open_question")
 """Those that ESConv has: nobody interrupts in a typed chat, and two of 2,100 turns are summaries."""
 HELD_OUT = 0.2
+
+FIGURES = {"macro_f1": "macro F1", "mean_average_precision": "mean average precision"}
+COLOURS = {"listening_clf": "#1f6fb4", "SetFit": "#c2571a"}
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +61,9 @@ def main(
     output.touch()
     dev = load_split("dev")
     test, pool = _split(load_esconv())
+    bundled = Checkpoint.open(locate()).manifest.files[WEIGHTS]
     results = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    results = [result for result in results if result["bundled"] == bundled]  # those of another model say nothing
     done = {(result["system"], result["turns"], result["seed"]) for result in results}
     for system, turns, seed in _runs(seeds, with_setfit=setfit_python is not None):
         if (system, turns, seed) in done:
@@ -67,7 +74,15 @@ def main(
             figures = _setfit(str(setfit_python), chosen, test, seed)
         else:
             figures = _ours(chosen, test, dev, seed)
-        result = {"system": system, "turns": turns, "seed": seed, **figures, "seconds": time.perf_counter() - begin}
+        seconds = time.perf_counter() - begin
+        result = {
+            "bundled": bundled,
+            "system": system,
+            "turns": turns,
+            "seed": seed,
+            **figures,
+            "seconds": seconds,
+        }
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         results.append(result)
@@ -162,27 +177,28 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[dict[str, Any]]:
 
 
 def draw(results: Sequence[dict[str, Any]]) -> None:
-    """Draw macro F1 by the number of labelled turns, a point a run, a line through the means."""
+    """Draw both figures by the number of labelled turns: a point a run, a line through the means."""
     plt.rcParams["svg.hashsalt"] = "listening_clf"
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for system, colour in (("listening_clf", "#1f6fb4"), ("SetFit", "#c2571a")):
-        means = {turns: np.mean(values) for turns, values in _by_turns(results, system, "macro_f1").items() if turns}
-        if not means:
-            continue
-        axes.plot(list(means), list(means.values()), color=colour, label=system, linewidth=2)
-        for turns, values in _by_turns(results, system, "macro_f1").items():
-            if turns:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, key, name in zip(panels, FIGURES, FIGURES.values(), strict=True):
+        for system, colour in COLOURS.items():
+            by_turns = _by_turns(results, system, key)
+            if before := by_turns.pop(0, None):
+                axes.axhline(
+                    before[0], color="#666666", linestyle="--", linewidth=1, label="the bundled model as it is"
+                )
+            if by_turns:
+                axes.plot(list(by_turns), [np.mean(it) for it in by_turns.values()], color=colour, label=system)
+            for turns, values in by_turns.items():
                 axes.plot([turns] * len(values), values, "o", color=colour, alpha=0.5, markersize=5)
-    ((bundled,),) = (values for turns, values in _by_turns(results, "listening_clf", "macro_f1").items() if not turns)
-    axes.axhline(bundled, color="#666666", linestyle="--", linewidth=1, label="the bundled model as it is")
-    axes.set_xscale("log")
-    axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
-    axes.minorticks_off()
-    axes.set_xlabel("labelled agent turns of the new domain")
-    axes.set_ylabel("macro F1 on other conversations of it")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+        axes.set_xscale("log")
+        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled agent turns of the new domain")
+        axes.set_ylabel(f"{name} on other conversations of it")
+        axes.grid(alpha=0.3)
+    panels[0].legend(frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
@@ -193,7 +209,7 @@ def report(results: Sequence[dict[str, Any]]) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for turns in (0, *SIZES):
-        for system in ("listening_clf", "SetFit"):
+        for system in COLOURS:
             values = _by_turns(results, system, "macro_f1").get(turns)
             if not values:
                 continue
