@@ -5,8 +5,9 @@ fine-tuned on 50 to 1,600 of its annotated turns, with the settings that `listen
 measured on conversations of ESConv that no run learns from, and on the dev split that the bundled model was chosen by.
 SetFit learns from the same turns, where `--setfit-python` names a Python that has it (benchmarks/setfit_baseline.py).
 
-A run's result is kept in `--output`, by the bundled model's sha256, so that a call that was cut off goes on. The default
-settings were chosen on other conversations: those of ESConv's validation split alone, none of which is measured on here.
+A run's result is kept in `--output`, by the bundled model's sha256, so that a call that was cut off goes on. The
+default settings were chosen on other conversations: those of ESConv's validation split alone, none of which is measured
+on here.
 """
 
 from __future__ import annotations
