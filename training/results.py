@@ -20,10 +20,11 @@ from sklearn.model_selection import GroupKFold
 from listening_clf.checkpoint import CONFIG, ONNX, TOKENIZER, Checkpoint
 from listening_clf.conversation import Conversation, Turn
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
-from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns
+from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns, without_context
 from listening_clf.finetune.export import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, expected_calibration_error, label_metrics, macro_f1
 from listening_clf.hub import locate
+from listening_clf.labels import Label
 from listening_clf.runtime import Runtime, calibrated
 from training.baseline import TfidfBaseline
 from training.data import load_mrda, load_split
@@ -75,6 +76,15 @@ def main(model: Annotated[str, typer.Option(help="A bundled model's name, or a c
         figures = (measured.precision, measured.recall, measured.f1, measured.average_precision)
         threshold = checkpoint.manifest.thresholds[label]
         _print_row(label, f"{threshold:.2f}", *(f"{x:.3f}" for x in figures), str(measured.support), f"{error:.3f}")
+
+    alone = [without_context(turn, labels) for turn in turns]
+    column = labels.index(Label.INTERRUPTION)
+    called = bundled.probabilities(alone)[:, column] >= checkpoint.manifest.thresholds[Label.INTERRUPTION]
+    others = _targets(alone)[:, column] == 0
+    print(
+        f"\nWithout any turn before them, {(called & others).sum()} of the {others.sum():,} turns that do not interrupt "
+        "are called interruptions."
+    )
 
     meetings = labelled_turns(load_mrda("val"), labels)
     interruption = bundled.metrics(meetings)["interruption"]
