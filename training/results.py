@@ -82,8 +82,8 @@ def main(model: Annotated[str, typer.Option(help="A bundled model's name, or a c
     called = bundled.probabilities(alone)[:, column] >= checkpoint.manifest.thresholds[Label.INTERRUPTION]
     others = _targets(alone)[:, column] == 0
     print(
-        f"\nWithout any turn before them, {(called & others).sum()} of the {others.sum():,} turns that do not interrupt "
-        "are called interruptions."
+        f"\nWithout any turn before them, {(called & others).sum()} of the {others.sum():,} turns that do not "
+        "interrupt are called interruptions."
     )
 
     meetings = labelled_turns(load_mrda("val"), labels)
