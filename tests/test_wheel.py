@@ -69,3 +69,23 @@ def test_it_brings_neither_torch_nor_transformers(environment: Path) -> None:
     installed = {package["name"].lower() for package in json.loads(listed.stdout)}
     assert not {"torch", "transformers", "datasets", "scikit-learn"} & installed
     assert "listening-clf" in installed
+
+
+def test_it_brings_what_fine_tuning_rehearses(environment: Path) -> None:
+    (installed,) = environment.glob("lib/python3*/site-packages/listening_clf/finetune")
+    assert len(list(installed.glob("authored/*.jsonl"))) == 16
+    assert {path.name for path in installed.glob("*.j2")} == {"card.md.j2", "report.html.j2"}
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--output", "model"), ("evaluate", "small"), ("data", "check")], ids=lambda it: it[0]
+)
+def test_without_the_train_extra_its_commands_say_how_to_get_it(
+    environment: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "calls.csv").write_text("text,summary\nSo it leaks.,1\n")
+    result = subprocess.run(
+        [environment / "bin" / "listening-clf", *command, "calls.csv"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert 'is missing: pip install "listening-clf[train]"' in result.stderr
