@@ -114,6 +114,7 @@ def _trainer(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         bf16=precision("auto") == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy=sampling,
         save_strategy="no",
         logging_strategy="no",
