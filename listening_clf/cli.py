@@ -51,9 +51,13 @@ DevOption = Annotated[
 HeldOutOption = Annotated[
     float, typer.Option(metavar="SHARE", help="Without --dev: the share of the conversations that is held out.")
 ]
-ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="The settings of the run.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="YAML", help="The settings of the run: epochs, learning_rate, labels … (docs/train.md)."),
+]
 BaseOption = Annotated[
-    str | None, typer.Option("--from", metavar="MODEL", help="The model to start from: bundled, a folder, or a hub id.")
+    str | None,
+    typer.Option("--from", metavar="MODEL", help="The model to start from: bundled (small), a folder, or a hub id."),
 ]
 
 
@@ -190,6 +194,8 @@ def train(
 
     [bold]CSV, JSONL or Parquet[/bold], one agent turn a row: text, context, conversation, and a column a label with
     1, 0, or nothing where nobody looked.
+
+    [bold]CSV[/bold] of both sides, one turn a row: conversation, speaker, text, start, end, and a column a label.
 
     [bold]A dataset[/bold] of such rows: a folder that the library datasets saved, or an id on the Hugging Face hub;
     NAME:SPLIT names one of its splits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT, NEEDED_TO_TRAIN
+from listening_clf.checkpoint import CONFIG, MANIFEST, NEEDED_TO_PREDICT, NEEDED_TO_TRAIN
 from listening_clf.errors import CheckpointError
 
 BUNDLED = Path(__file__).parent / "models"
@@ -47,6 +47,8 @@ def locate_base(name_or_path: str) -> str:
     if name_or_path in bundled_models():
         return str(BUNDLED / name_or_path)
     if Path(name_or_path).is_dir():
+        if not (Path(name_or_path) / CONFIG).is_file():
+            raise CheckpointError(f"{name_or_path} is no model: it has no {CONFIG}")
         return name_or_path
     if not _is_hub_id(name_or_path):
         raise _no_such_model(name_or_path)

@@ -134,7 +134,10 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         ({"base": "x", "learning_rate": -1}, "learning_rate must be above 0"),
         ({"base": "x", "labels": ["a", "a"]}, "labels must be a list of different names"),
         ({"base": "x", "mixed_precision": "int8"}, "mixed_precision must be"),
-        ({"base": "x", "encoding": {"budget": 3}}, "the settings cannot be read"),
+        (
+            {"base": "x", "encoding": {"budget": 3}},
+            "there is no setting 'encoding.budget': expected one of context_tokens",
+        ),
         ({"labels": "summary"}, "labels must be a list of names, not 'summary'"),
         ({"labels": ["Upsell", "upsell"]}, "labels must be a list of different names, whatever their case"),
         ({"labels": ["summary", ""]}, "labels must be a list of different names"),
@@ -166,6 +169,27 @@ def test_what_yaml_reads_otherwise_is_taken_as_it_was_meant(tmp_path: Path) -> N
     (tmp_path / "run.yaml").write_text("learning_rate: 3e-5\nmixed_precision: no\n")
     config = TrainConfig.from_yaml(tmp_path / "run.yaml")
     assert (config.learning_rate, config.mixed_precision) == (3e-5, "no")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"# f\xfcr uns\n", "this is no YAML in UTF-8"),
+        (b"epochs: [1", "this is no YAML"),
+        (b"epochs: 0", "epochs must be"),
+    ],
+)
+def test_what_is_wrong_with_a_yaml_file_names_the_file(content: bytes, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(TrainingError, match=rf"run.yaml: {problem}"):
+        TrainConfig.from_yaml(tmp_path / "run.yaml")
+
+
+def test_a_folder_that_is_no_model_is_no_base(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is no model: it has no config\.json"):
+        Start.of(TrainConfig(str(tmp_path)))
+    with pytest.raises(CheckpointError, match="there is no model 'nothere'"):
+        Start.of(TrainConfig("nothere"))
 
 
 def test_the_committed_settings_can_be_read() -> None:
@@ -231,7 +255,8 @@ def test_a_base_brings_its_labels_and_encoding(config: TrainConfig, trained: Pat
     assert Start.of(TrainConfig(config.base)).encoding == EncodingSettings()
 
 
-def test_a_base_that_is_not_there_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_loaded_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(TrainingError, match=r"the base model .* cannot be loaded"):
         load_base(Start.of(replace(config, base=str(tmp_path))))
 
@@ -417,6 +442,14 @@ def test_fine_tuning_rehearses_and_resumes_to_the_same_weights(
     resumed = train(config, *data, tmp_path / "resumed", resume=True)
     one, other = load_file(unbroken / WEIGHTS), load_file(resumed / WEIGHTS)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_complete_model_is_never_trained_over(
+    config: TrainConfig, conversations: list[Conversation], trained: Path
+) -> None:
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match="is a complete model already: name another folder"):
+            train(config, conversations[:16], conversations[16:], trained, resume=resume)
 
 
 def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:

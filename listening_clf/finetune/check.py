@@ -89,6 +89,9 @@ def check_sources(
     """
     unreadable: list[TranscriptError] = []
     train_data = read_labelled(data, labels, agent=agent, on_bad=unreadable.append)
+    if not train_data and unreadable:  # nothing else can be said
+        nothing = {label: Balance() for label in labels}
+        return Findings(tuple(_unreadable(unreadable)), nothing, nothing)
     if dev:
         dev_data = read_labelled(dev, labels, agent=agent, on_bad=unreadable.append)
         return check(train_data, dev_data, labels, encoder, unreadable=unreadable)

@@ -86,14 +86,15 @@ class TrainConfig:
         Raises:
             TrainingError: a setting that there is not, or a value that it cannot have.
         """
-        known = {entry.name for entry in fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise TrainingError(f"there is no setting {unknown[0]!r}: expected one of {', '.join(sorted(known))}")
+        _check_known(data, cls)
         values = {name: _as_meant(name, value) for name, value in data.items()}
         try:
-            if isinstance(values.get("encoding"), Mapping):
-                values["encoding"] = EncodingSettings(**values["encoding"])
+            if isinstance(encoding := values.get("encoding"), Mapping):
+                _check_known(encoding, EncodingSettings, "encoding.")
+                values["encoding"] = EncodingSettings(**encoding)
             return cls(**values)
+        except TrainingError:
+            raise
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the settings cannot be read: {error}") from error
 
@@ -102,16 +103,27 @@ class TrainConfig:
         """Read the settings from a YAML file."""
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise TrainingError(f"{path} cannot be read as YAML: {error}") from error
-        if not isinstance(data, dict):
-            raise TrainingError(f"{path} must hold settings, one `name: value` a line")
-        return cls.from_dict(data)
+        except OSError as error:
+            raise TrainingError(f"{path}: the settings cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise TrainingError(f"{path}: this is no YAML in UTF-8 ({' '.join(str(error).split())})") from error
+        if data is not None and not isinstance(data, dict):
+            raise TrainingError(f"{path}: there must be settings, one `name: value` a line")
+        try:
+            return cls.from_dict(data or {})
+        except TrainingError as error:
+            raise TrainingError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a JSON object."""
         data = asdict(self)
         return data if self.labels is None else data | {"labels": list(self.labels)}
+
+
+def _check_known(data: Mapping[str, Any], settings: type[Any], prefix: str = "") -> None:
+    known = sorted(entry.name for entry in fields(settings))
+    if unknown := sorted(set(data) - set(known)):
+        raise TrainingError(f"there is no setting {prefix + str(unknown[0])!r}: expected one of {', '.join(known)}")
 
 
 def _as_meant(name: str, value: Any) -> Any:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 LENGTH_MULTIPLE = 16
 """A batch's length in tokens is rounded up to this: what is compiled and allocated for one length serves many."""
 
+NOT_ANNOTATED = (
+    "no agent turn in the data is annotated: give turns a list of 'labels' (it may be empty), or a column for each "
+    "label of the model"
+)
+
 _BUCKET_BATCHES = 50
 """Batches are cut from runs of this many batches sorted by length: little padding, and still a random order."""
 
@@ -64,7 +69,7 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
             targets = [math.nan if label in unknown_here else float(label in given) for label in labels]
             turns.append(LabelledTurn((conversation.turns, index), np.array(targets, dtype=np.float32)))
     if not turns:
-        raise TrainingError("no agent turn in the data is annotated: give turns a list of 'labels' (it may be empty)")
+        raise TrainingError(NOT_ANNOTATED)
     return turns
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,11 +85,13 @@ def export(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-        export_onnx(folder, folder / ONNX)
+        with _quiet():
+            export_onnx(folder, folder / ONNX)
         exact, exact_metrics = fit(folder)
         float32 = folder.parent / "float32"
         (folder / ONNX).parent.rename(float32)
-        quantize(float32 / Path(ONNX).name, folder / ONNX)
+        with _quiet():
+            quantize(float32 / Path(ONNX).name, folder / ONNX)
         chosen, metrics = fit(folder)
         exact_f1, int8_f1 = macro_f1(exact_metrics), macro_f1(metrics)
         logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact_f1, int8_f1)
@@ -100,6 +104,18 @@ def export(
             (folder / path).chmod(0o644)  # their writers let only the owner read them
         (folder / CARD).write_text(describe(chosen, metrics), encoding="utf-8")
         write_manifest(folder, chosen)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to themselves what the exporter and the quantizer say of operators and steps that are not needed here."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def export_onnx(folder: Path, path: Path) -> None:

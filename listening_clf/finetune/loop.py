@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
-from listening_clf.checkpoint import Calibration, check_replaceable
+from listening_clf.checkpoint import MANIFEST, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
 from listening_clf.encoding import Encoder, pad
 from listening_clf.errors import TrainingError
@@ -78,6 +79,8 @@ def train(
     """
     output = Path(output)
     check_replaceable(output)  # before hours are spent
+    if (output / MANIFEST).is_file():
+        raise TrainingError(f"{output} is a complete model already: name another folder, or delete it first")
     if log_dir is not None and not is_tensorboard_available():
         raise TrainingError("log_dir needs TensorBoard: pip install tensorboard")
     accelerator = Accelerator(
@@ -136,7 +139,7 @@ def train(
                     state.save(accelerator)
             metrics = _dev_metrics(model, dev, labels, config, accelerator)
             f1 = macro_f1(metrics)
-            logger.info("epoch %d: macro F1 on dev %.4f", epoch + 1, f1)
+            logger.info("epoch %d: macro F1 on dev %.4f, with thresholds fitted to this epoch", epoch + 1, f1)
             bar.dev(f1)
             accelerator.log({"macro F1 on dev": f1}, step=state.all_steps)
             state.finish_epoch(accelerator, model, f1, macro_f1_error(metrics))
@@ -145,7 +148,7 @@ def train(
     accelerator.end_training()  # what follows takes long, and the other processes need not wait for it
     if is_main:
         model.load_state_dict(state.kept_weights())
-        with state.writing():
+        with state.writing(), _status("calibrating and exporting"):
             export(
                 model,
                 tokenizer,
@@ -257,6 +260,11 @@ def _digest(*data: Sequence[Conversation]) -> str:
             digest.update(json.dumps([*(turn.to_dict() for turn in it.turns), it.unlabelled]).encode())
         digest.update(b"\n")
     return digest.hexdigest()
+
+
+def _status(what: str) -> AbstractContextManager[object]:
+    console = Console(stderr=True)
+    return console.status(what) if console.is_terminal else nullcontext()
 
 
 class _Bar:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from listening_clf import transcripts
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TrainingError, TranscriptError
+from listening_clf.finetune.data import NOT_ANNOTATED
 from listening_clf.transcripts import objects
 from listening_clf.transcripts.source import Located, Names, Place
 
@@ -84,6 +85,8 @@ def held_out_split(data: Sequence[Labelled], share: float, seed: int) -> tuple[l
     # The numbers keep two conversations without an id apart.
     ids = [(id, -1) if (id := _conversation(item).id) is not None else ("", at) for at, item in enumerate(data)]
     annotated = sorted({id for id, item in zip(ids, data, strict=True) if _is_annotated(_conversation(item))})
+    if not annotated:
+        raise TrainingError(NOT_ANNOTATED)
     if len(annotated) < 2:
         raise TrainingError(
             f"{len(annotated)} conversation(s) with annotated turns: to hold some out for dev takes 2 or more; "

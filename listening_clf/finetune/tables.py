@@ -76,8 +76,10 @@ def notes(evaluation: Evaluation) -> list[str]:
     ]
     if evaluation.conversations < 2:
         lines[0] = "There are no intervals, since there is one conversation only."
-    if missing := [label for label, result in evaluation.labels.items() if not result.support]:
+    if missing := [label for label, result in evaluation.labels.items() if result.turns and not result.support]:
         lines.append(f"No turn of the data has: {', '.join(missing)}.")
+    if unknown := [label for label, result in evaluation.labels.items() if not result.turns]:
+        lines.append(f"Nobody looked in the data for: {', '.join(unknown)}.")
     if evaluation.not_measured:
         lines.append(f"Not measured, since the model does not know them: {', '.join(evaluation.not_measured)}.")
     return lines
