@@ -68,7 +68,7 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
     is_new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
-    if not shared:
+    if not shared and start.manifest is None:
         _start_head_as_identity(model, is_new)
     name = _output_layer(model)
     if shared and own_labels != start.labels:

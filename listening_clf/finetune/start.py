@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, TOKENIZER, Checkpoint, Manifest
 from listening_clf.encoding import MARKS, Encoder, EncodingSettings
-from listening_clf.errors import TrainingError
+from listening_clf.errors import CheckpointError, TrainingError
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.hub import locate_base
 from listening_clf.labels import Label
@@ -33,7 +33,8 @@ class Start:
         """Find the base of a run.
 
         Raises:
-            CheckpointError: it is a listening_clf checkpoint and lacks a file, or was altered.
+            CheckpointError: there is none, or it is a listening_clf checkpoint that lacks a file, was altered, or reads
+                turns in another way than this version.
         """
         source = locate_base(config.base)
         labels: tuple[str, ...] = tuple(label.value for label in Label)
@@ -42,7 +43,10 @@ class Start:
         if (Path(source) / MANIFEST).is_file():
             manifest = Checkpoint.open(source, NEEDED_TO_TRAIN).manifest  # verified before it is loaded
             labels = manifest.labels
-            encoding = EncodingSettings(**manifest.encoding)
+            try:
+                encoding = EncodingSettings(**manifest.encoding)
+            except (TypeError, ValueError) as error:
+                raise CheckpointError(f"the base model {config.base!r} cannot be trained from: {error}") from error
         return cls(config.base, source, config.labels or labels, config.encoding or encoding, manifest)
 
     def encoder(self) -> Encoder:
