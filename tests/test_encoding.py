@@ -13,10 +13,11 @@ from listening_clf.encoding import MARKS, Encoded, Encoder, EncodingSettings, Ti
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.data import epoch_examples
 from listening_clf.hub import BUNDLED
+from listening_clf.labels import Label
 from listening_clf.runtime import Runtime
 
 SMALL = BUNDLED / "small"
-PLAIN = TrainConfig(base="", asr_copies=0, timing_dropout=0, context_dropout=0)
+PLAIN = TrainConfig(asr_copies=0, timing_dropout=0, context_dropout=0)
 
 words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(str.strip)
 
@@ -55,7 +56,7 @@ def shown(encoder: Encoder, encoded: Encoded) -> str:
 def test_training_and_prediction_encode_the_same(runtime: Runtime, conversation: Conversation) -> None:
     tokenizer = AutoTokenizer.from_pretrained(SMALL)
     training = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), runtime.encoder.settings)
-    trained_on = [example.encoded for example in epoch_examples([conversation], training, PLAIN, epoch=0)]
+    trained_on = [example.encoded for example in epoch_examples([conversation], tuple(Label), training, PLAIN, epoch=0)]
     predicted_on = runtime.encoder.encode_many((conversation.turns, index) for index in conversation.agent_turns)
     assert trained_on == predicted_on
 
