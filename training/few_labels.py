@@ -197,7 +197,7 @@ def draw(results: Sequence[dict[str, Any]]) -> None:
         axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
         axes.minorticks_off()
         axes.set_xlabel("labelled agent turns of the new domain")
-        axes.set_ylabel(f"{name} on other conversations of it")
+        axes.set_title(f"{name}, on other conversations of it", fontsize="medium")
         axes.grid(alpha=0.3)
     panels[0].legend(frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
