@@ -63,14 +63,21 @@ def start_training(
     config.write_text(SETTINGS.format(base=base, epochs=epochs), encoding="utf-8")
     files = [str(data / "train.jsonl"), "--dev", str(data / "dev.jsonl")]
     command = [sys.executable, *launcher, "listening_clf", "train", *files, "--config", str(config)]
-    limit = options.get("file_size")
+
+    def as_in_a_terminal() -> None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # what runs in the background ignores Ctrl-C, and so do its children
+        if limit := options.get("file_size"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
     return subprocess.Popen(
         [*command, "--output", str(output), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        preexec_fn=as_in_a_terminal,
     )
 
 
