@@ -7,7 +7,7 @@ SetFit learns from the same turns, where `--setfit-python` names a Python that h
 
 A run's result is kept in `--output`, by the bundled model's sha256, so that a call that was cut off goes on. The
 default settings were chosen on other conversations, those of ESConv's validation split. One rule was not chosen blind:
-that the last epoch is kept on little dev data came after a first look at two runs on the turns that are measured on here.
+that the last epoch is kept on little dev data came after a first look at two runs on the turns that are measured here.
 """
 
 from __future__ import annotations
