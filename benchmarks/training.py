@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
-from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -28,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from listening_clf.encoding import Encoder, pad
+from listening_clf.encoding import pad
 from listening_clf.finetune import TrainConfig
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.data import Example, batches, encoded, labelled_turns
@@ -47,8 +46,7 @@ def main(
     config = TrainConfig()
     start = Start.of(config)
     model, tokenizer = load_base(start)
-    encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), start.encoding)
-    everything = encoded(labelled_turns(list(authored.read()), start.labels), encoder)
+    everything = encoded(labelled_turns(list(authored.read()), start.labels), start.encoder())
     drawn = np.random.default_rng(0).permutation(len(everything))[:turns]
     examples = [everything[i] for i in drawn]
     tokens = sum(len(example.encoded.input_ids) for example in examples)

@@ -105,6 +105,15 @@ class Conversation:
         """The indices of the agent's turns, in order: what a model predicts for."""
         return tuple(i for i, turn in enumerate(self.turns) if turn.speaker == "agent")
 
+    @property
+    def annotated_turns(self) -> tuple[int, ...]:
+        """The indices of those agent turns that somebody annotated, in order: what is learned from and measured on."""
+        return tuple(i for i in self.agent_turns if self.turns[i].labels is not None)
+
+    def unknown_labels(self, index: int) -> frozenset[str]:
+        """The labels that nobody looked for on the turn at `index`."""
+        return frozenset({*self.unlabelled, *self.turns[index].unlabelled})
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Conversation:
         """Read a conversation from `{"turns": [...], "id"?, "unlabelled"?, ...}`.

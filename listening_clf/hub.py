@@ -27,10 +27,8 @@ def locate(name_or_path: str | Path | None = None, *, revision: str | None = Non
         CheckpointError: nothing is there by that name.
     """
     name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
-    if name in bundled_models():
-        return BUNDLED / name
-    if Path(name).is_dir():
-        return Path(name)
+    if folder := _local(name):
+        return folder
     if isinstance(name_or_path, str) and _is_hub_id(name):
         return _download(name, revision, NEEDED_TO_PREDICT)
     raise _no_such_model(name)
@@ -44,12 +42,10 @@ def locate_base(name_or_path: str) -> str:
     Raises:
         CheckpointError: nothing is there by that name.
     """
-    if name_or_path in bundled_models():
-        return str(BUNDLED / name_or_path)
-    if Path(name_or_path).is_dir():
-        if not (Path(name_or_path) / CONFIG).is_file():
+    if folder := _local(name_or_path):
+        if not (folder / CONFIG).is_file():
             raise CheckpointError(f"{name_or_path} is no model: it has no {CONFIG}")
-        return name_or_path
+        return str(folder)
     if not _is_hub_id(name_or_path):
         raise _no_such_model(name_or_path)
     import huggingface_hub
@@ -62,6 +58,13 @@ def locate_base(name_or_path: str) -> str:
     except Exception as error:
         raise _not_to_be_had(name_or_path, error) from error
     return str(_download(name_or_path, None, NEEDED_TO_TRAIN))
+
+
+def _local(name: str) -> Path | None:
+    """The folder of a bundled model, or the folder itself; None where neither is there."""
+    if name in bundled_models():
+        return BUNDLED / name
+    return Path(name) if Path(name).is_dir() else None
 
 
 def _is_hub_id(name: str) -> bool:

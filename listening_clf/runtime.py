@@ -34,7 +34,7 @@ class Runtime:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
-        settings = _settings(checkpoint)
+        settings = encoding_settings(checkpoint)
         try:
             tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
             self._session = ort.InferenceSession(checkpoint.folder / ONNX, _session_options())
@@ -76,7 +76,12 @@ def _batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         yield batch
 
 
-def _settings(checkpoint: Checkpoint) -> EncodingSettings:
+def encoding_settings(checkpoint: Checkpoint) -> EncodingSettings:
+    """How the checkpoint's model reads turns.
+
+    Raises:
+        CheckpointError: it reads them in a way that this version does not know, or more of them than it has positions.
+    """
     encoding = checkpoint.manifest.encoding
     if encoding.get("version") != ENCODING_VERSION:
         raise CheckpointError(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from listening_clf import CheckpointError, Conversation, Label, ListeningClassifier, TrainingError, Turn
 from listening_clf.checkpoint import ONNX, WEIGHTS, Calibration, Checkpoint
-from listening_clf.encoding import Encoded, EncodingSettings
+from listening_clf.encoding import Encoded, Encoder, EncodingSettings
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
@@ -257,6 +258,17 @@ def test_a_base_brings_its_labels_and_encoding(config: TrainConfig, trained: Pat
     assert Start.of(TrainConfig(config.base)).encoding == EncodingSettings()
 
 
+@pytest.mark.parametrize("base", ["small", "tiny"])
+def test_training_encodes_by_the_tokens_that_the_model_is_saved_with(base: str, tiny_base: str) -> None:
+    start = Start.of(TrainConfig(tiny_base if base == "tiny" else base))
+    start = replace(start, encoding=EncodingSettings(max_length=128))
+    turns = (Turn("customer", "It leaks, I -", 0, 3), Turn("agent", "So it leaks?", 1, 2), Turn("agent", "Since when?"))
+    _, tokenizer = load_base(start)
+    saved = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), start.encoding)
+    items = [(turns, 1), (turns, 2), (turns[2:], 0)]
+    assert start.encoder().encode_many(items) == saved.encode_many(items)
+
+
 def test_a_base_that_cannot_be_loaded_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(TrainingError, match=r"the base model .* cannot be loaded"):
@@ -455,10 +467,6 @@ def test_a_complete_model_is_never_trained_over(
 
 
 def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversations: list[Conversation]) -> None:
-    from tokenizers import Tokenizer
-
-    from listening_clf.encoding import Encoder
-
     _, tokenizer = load_base(Start.of(config))
 
     def drawn(epoch: int) -> list[Encoded]:

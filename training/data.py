@@ -148,11 +148,10 @@ def _counts(conversations: Iterable[Conversation]) -> list[str]:
     positive: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     for conversation in conversations:
-        for turn in conversation.turns:
-            if turn.labels is not None:
-                turns += 1
-                positive.update(turn.labels)
-                unknown.update(conversation.unlabelled)
+        for index in conversation.annotated_turns:
+            turns += 1
+            positive.update(conversation.turns[index].labels or ())
+            unknown.update(conversation.unknown_labels(index))
     return [f"{turns:,}", *(f"{positive[label]:,} / {unknown[label]:,}" for label in Label)]
 
 

@@ -121,7 +121,7 @@ def _draw(pool: Sequence[Conversation], turns: int, seed: int) -> list[Conversat
 
 
 def _annotated(conversations: Sequence[Conversation]) -> int:
-    return sum(turn.labels is not None for conversation in conversations for turn in conversation.turns)
+    return sum(len(conversation.annotated_turns) for conversation in conversations)
 
 
 def _ours(

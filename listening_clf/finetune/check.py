@@ -14,13 +14,11 @@ import numpy as np
 from listening_clf.conversation import Conversation, Turn
 from listening_clf.encoding import Encoded, Encoder, EncodingSettings, Timing, timing_of
 from listening_clf.errors import TrainingError, TranscriptError
-from listening_clf.finetune.data import without_times
-from listening_clf.finetune.findings import Balance, Finding, Findings, Kind, print_findings
+from listening_clf.finetune.data import HOW_TO_ANNOTATE, without_times
+from listening_clf.finetune.findings import Balance, Finding, Findings, Kind
 from listening_clf.finetune.reading import held_out_split, read_labelled
 from listening_clf.transcripts.annotations import is_answer
 from listening_clf.transcripts.source import Located, Place, excerpt
-
-__all__ = ["Findings", "check", "check_sources", "print_findings"]
 
 FEW_POSITIVES = 10
 """A label that fewer turns have is neither learned nor measured."""
@@ -175,16 +173,16 @@ def _annotated(data: Sequence[Located]) -> Iterator[tuple[Located, Sequence[Turn
     """Every annotated agent turn, with its conversation as it is and as if nobody had measured the times."""
     for located in data:
         conversation = located.conversation
-        indices = [index for index in conversation.agent_turns if conversation.turns[index].labels is not None]
-        untimed = without_times(conversation).turns if indices else ()
-        for index in indices:
+        annotated = conversation.annotated_turns
+        untimed = without_times(conversation).turns if annotated else ()
+        for index in annotated:
             yield located, untimed, index
 
 
 def _input(located: Located, index: int, labels: Sequence[str], encoded: Encoded, settings: EncodingSettings) -> _Input:
     conversation = located.conversation
     turn = conversation.turns[index]
-    unknown = {*conversation.unlabelled, *turn.unlabelled}
+    unknown = conversation.unknown_labels(index)
     length = len(encoded.input_ids)
     is_alone = encoded.context_start == length
     return _Input(
@@ -213,11 +211,7 @@ def _unreadable(errors: Iterable[TranscriptError]) -> list[Finding]:
 
 
 def _not_annotated(split: str) -> Finding:
-    return Finding(
-        Kind.NOTHING_TO_LEARN,
-        f"{split}: no agent turn is annotated: give turns a list of 'labels' (it may be empty), or a column for each "
-        "label",
-    )
+    return Finding(Kind.NOTHING_TO_LEARN, f"{split}: no agent turn is annotated: {HOW_TO_ANNOTATE}")
 
 
 def _label_names(data: Sequence[Located], labels: Sequence[str]) -> Iterator[Finding]:

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 LENGTH_MULTIPLE = 16
 """A batch's length in tokens is rounded up to this: what is compiled and allocated for one length serves many."""
 
-NOT_ANNOTATED = (
-    "no agent turn in the data is annotated: give turns a list of 'labels' (it may be empty), or a column for each "
-    "label of the model"
-)
+HOW_TO_ANNOTATE = "give turns a list of 'labels' (it may be empty), or a column for each label of the model"
+NOT_ANNOTATED = f"no agent turn in the data is annotated: {HOW_TO_ANNOTATE}"
 
 _BUCKET_BATCHES = 50
 """Batches are cut from runs of this many batches sorted by length: little padding, and still a random order."""
@@ -55,17 +53,14 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
     """
     turns = []
     for conversation in conversations:
-        for index in conversation.agent_turns:
-            turn = conversation.turns[index]
-            given = turn.labels
-            if given is None:
-                continue
+        for index in conversation.annotated_turns:
+            given = conversation.turns[index].labels or ()
             if unknown := sorted(set(given) - set(labels)):
                 raise TrainingError(
                     f"conversation {conversation.id!r}, turn {index}: unknown label {unknown[0]!r}; "
                     f"the model's labels are {', '.join(labels)}"
                 )
-            unknown_here = {*conversation.unlabelled, *turn.unlabelled}
+            unknown_here = conversation.unknown_labels(index)
             targets = [math.nan if label in unknown_here else float(label in given) for label in labels]
             turns.append(LabelledTurn((conversation.turns, index), np.array(targets, dtype=np.float32)))
     if not turns:

@@ -169,7 +169,7 @@ def evaluate(
     targets = np.stack([turn.targets for turn in turns])[:, : len(classifier.labels)]
     if np.isnan(targets).all():
         raise TrainingError(f"no label of {model} was looked for in the data ({', '.join(classifier.labels)})")
-    places = [(it, index) for it in conversations for index in it.agent_turns if it.turns[index].labels is not None]
+    places = [(it, index) for it in conversations for index in it.annotated_turns]
     scored = ScoredTurns(
         thresholds={label: classifier.thresholds[label] for label in classifier.labels},
         conversations=[conversation for conversation, _ in places],
@@ -244,13 +244,12 @@ def _foreign_labels(
     foreign: dict[str, None] = {}
     unexpected: dict[str, str] = {}
     for conversation in conversations:
-        for index in conversation.agent_turns:
-            turn = conversation.turns[index]
-            for label in turn.labels or ():
+        for index in conversation.annotated_turns:
+            for label in conversation.turns[index].labels or ():
                 if label in labels:
                     continue
                 foreign[label] = None
-                if label not in passed_over and label not in (*conversation.unlabelled, *turn.unlabelled):
+                if label not in passed_over and label not in conversation.unknown_labels(index):
                     unexpected.setdefault(label, f"conversation {conversation.id!r}, turn {index}")
     if unexpected:
         where = next(iter(unexpected.values()))

@@ -17,11 +17,10 @@ from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from tokenizers import Tokenizer
 
 from listening_clf.checkpoint import MANIFEST, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
-from listening_clf.encoding import Encoder, pad
+from listening_clf.encoding import pad
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.calibrate import fit_thresholds
@@ -108,7 +107,7 @@ def train(
         state.check_new()
 
     model, tokenizer = load_base(start)
-    encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), start.encoding)
+    encoder = start.encoder()
     dev = encoded(dev_turns, encoder)
     replay = Replay(labels if start.manifest and config.replay else ())
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))

@@ -84,7 +84,7 @@ def held_out_split(data: Sequence[Labelled], share: float, seed: int) -> tuple[l
         raise TrainingError(f"the share to hold out for dev must lie between 0 and 1, not {share}")
     # The numbers keep two conversations without an id apart.
     ids = [(id, -1) if (id := _conversation(item).id) is not None else ("", at) for at, item in enumerate(data)]
-    annotated = sorted({id for id, item in zip(ids, data, strict=True) if _is_annotated(_conversation(item))})
+    annotated = sorted({id for id, item in zip(ids, data, strict=True) if _conversation(item).annotated_turns})
     if not annotated:
         raise TrainingError(NOT_ANNOTATED)
     if len(annotated) < 2:
@@ -107,10 +107,6 @@ def held_out_split(data: Sequence[Labelled], share: float, seed: int) -> tuple[l
 
 def _conversation(item: Conversation | Located) -> Conversation:
     return item if isinstance(item, Conversation) else item.conversation
-
-
-def _is_annotated(conversation: Conversation) -> bool:
-    return any(conversation.turns[index].labels is not None for index in conversation.agent_turns)
 
 
 def _is_dataset(source: str) -> bool:

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from listening_clf.errors import ListeningError, TrainingError
+from listening_clf.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -135,17 +135,11 @@ class RunState:
         """Write something of the run: a failure says that it can be resumed.
 
         Raises:
-            TrainingError: in place of whatever was raised that is no error of listening_clf.
+            TrainingError: in place of what Python, torch and safetensors raise where the disk is full.
         """
         try:
             yield
-        except ListeningError:
-            raise
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # what Python, torch and safetensors say of a full disk
+        except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise TrainingError(
                 f"the run cannot be written beside {self.folder} ({reason}): nothing that was there is lost; when that "

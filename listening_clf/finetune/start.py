@@ -9,10 +9,11 @@ from tokenizers import Tokenizer
 
 from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, TOKENIZER, Checkpoint, Manifest
 from listening_clf.encoding import MARKS, Encoder, EncodingSettings
-from listening_clf.errors import CheckpointError, TrainingError
+from listening_clf.errors import TrainingError
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.hub import locate_base
 from listening_clf.labels import Label
+from listening_clf.runtime import encoding_settings
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,8 @@ class Start:
         encoding = EncodingSettings()
         manifest = None
         if (Path(source) / MANIFEST).is_file():
-            manifest = Checkpoint.open(source, NEEDED_TO_TRAIN).manifest  # verified before it is loaded
-            labels = manifest.labels
-            try:
-                encoding = EncodingSettings(**manifest.encoding)
-            except (TypeError, ValueError) as error:
-                raise CheckpointError(f"the base model {config.base!r} cannot be trained from: {error}") from error
+            checkpoint = Checkpoint.open(source, NEEDED_TO_TRAIN)  # verified before it is loaded
+            manifest, labels, encoding = checkpoint.manifest, checkpoint.manifest.labels, encoding_settings(checkpoint)
         return cls(config.base, source, config.labels or labels, config.encoding or encoding, manifest)
 
     def encoder(self) -> Encoder:
