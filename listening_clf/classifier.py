@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -85,8 +86,23 @@ class ListeningClassifier:
             TurnError: a text or a turn that is not one, or contexts that do not match the texts.
         """
         if isinstance(text, list):
-            return self._predict(_items(text, context))
-        return self._predict([_item(text, context)])[0]
+            return list(self._predict(_items(text, context)))
+        return next(self._predict([_item(text, context)]))
+
+    def predict_stream(self, turns: Iterable[str | Turn | tuple[str | Turn, Context]]) -> Iterator[Prediction]:
+        """Judge agent turns one after the other, however many, in bounded memory.
+
+        Args:
+            turns: each a text or a `Turn`, or a pair of it and its context, as `predict` takes them. Up to 2,048 are
+                read ahead of what is yielded.
+
+        Yields:
+            One prediction a turn, in order.
+
+        Raises:
+            TurnError: a turn that is not one, named by its index, after the predictions of all turns before it.
+        """
+        return self._predict(_item_at(index, turn) for index, turn in enumerate(turns))
 
     def predict_conversation(self, conversation: Conversation | Iterable[Turn | Mapping[str, Any]]) -> list[Prediction]:
         """Judge every agent turn of a conversation, each read with the turns before it.
@@ -100,9 +116,40 @@ class ListeningClassifier:
         Raises:
             TurnError: a turn that is not one, named by its index.
         """
-        if not isinstance(conversation, Conversation):
-            conversation = Conversation(as_turns(conversation))
-        return self._predict([(conversation.turns, index) for index in conversation.agent_turns])
+        return list(self._predict(_agent_turns(_conversation(conversation))))
+
+    def predict_conversations(
+        self, conversations: Iterable[Conversation | Iterable[Turn | Mapping[str, Any]]]
+    ) -> Iterator[tuple[Conversation, list[Prediction]]]:
+        """Judge conversations one after the other, however many, in bounded memory.
+
+        Their turns run together, which for many short conversations is faster than `predict_conversation` on each.
+
+        Args:
+            conversations: each as `predict_conversation` takes it.
+
+        Yields:
+            Each conversation with one prediction an agent turn, in order.
+
+        Raises:
+            TurnError: a turn that is not one, after the predictions of all conversations before its own.
+        """
+        read: deque[Conversation] = deque()
+
+        def agent_turns() -> Iterator[TurnInContext]:
+            for item in conversations:
+                read.append(_conversation(item))
+                yield from _agent_turns(read[-1])
+
+        done: list[Prediction] = []
+        for prediction in self._predict(agent_turns()):
+            while not read[0].agent_turns:
+                yield read.popleft(), []
+            done.append(prediction)
+            if len(done) == len(read[0].agent_turns):
+                yield read.popleft(), done
+                done = []
+        yield from ((conversation, []) for conversation in read)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the checkpoint folder to `path`. It appears there whole or not at all, in place of an older one.
@@ -112,14 +159,12 @@ class ListeningClassifier:
         """
         self._checkpoint.copy_to(path)
 
-    def _predict(self, items: Sequence[TurnInContext]) -> list[Prediction]:
+    def _predict(self, items: Iterable[TurnInContext]) -> Iterator[Prediction]:
         thresholds = self._checkpoint.manifest.thresholds
-        predictions = []
-        for row in self._runtime.probabilities(items).tolist():
-            scores = dict(zip(self.labels, row, strict=True))
+        for row in self._runtime.probabilities(items):
+            scores = dict(zip(self.labels, row.tolist(), strict=True))
             labels = tuple(label for label, probability in scores.items() if probability >= thresholds[label])
-            predictions.append(Prediction(labels, scores))
-        return predictions
+            yield Prediction(labels, scores)
 
 
 @overload
@@ -153,16 +198,26 @@ def _items(texts: Texts, contexts: object) -> list[TurnInContext]:
         contexts = [None] * len(texts)
     if not isinstance(contexts, Sequence) or isinstance(contexts, str) or len(contexts) != len(texts):
         raise TurnError(f"with a list of {len(texts)} texts, context must be a list of {len(texts)} contexts")
-    items = []
-    for index, (text, context) in enumerate(zip(texts, contexts, strict=True)):
-        try:
-            items.append(_item(text, context))
-        except TurnError as error:
-            raise TurnError(f"item {index}: {error}") from None
-    return items
+    return [_item_at(index, pair) for index, pair in enumerate(zip(texts, contexts, strict=True))]
 
 
-def _item(text: str | Turn, context: Any) -> TurnInContext:
+def _item_at(index: int, turn: object) -> TurnInContext:
+    text, context = turn if isinstance(turn, tuple) and len(turn) == 2 else (turn, None)
+    try:
+        return _item(text, context)
+    except TurnError as error:
+        raise TurnError(f"item {index}: {error}") from None
+
+
+def _conversation(turns: Conversation | Iterable[Turn | Mapping[str, Any]]) -> Conversation:
+    return turns if isinstance(turns, Conversation) else Conversation(as_turns(turns))
+
+
+def _agent_turns(conversation: Conversation) -> list[TurnInContext]:
+    return [(conversation.turns, index) for index in conversation.agent_turns]
+
+
+def _item(text: Any, context: Any) -> TurnInContext:
     turn = text if isinstance(text, Turn) else Turn("agent", text)
     if turn.speaker != "agent":
         raise TurnError("the turn to predict is the customer's: labels are for what the agent says")

@@ -147,11 +147,15 @@ def predict(
         classifier = ListeningClassifier.from_pretrained(model)
         writer = display.WRITERS[output_format](classifier.labels)
         with display.progress_bar() as bar:
-            for file in bar.track(files or [transcripts.STDIN]):
-                for conversation in transcripts.read(file, agent=agent, on_bad=skip if skip_bad else None):
-                    writer.write(conversation, classifier.predict_conversation(conversation))
-                    read += 1
-                    bar.update(bar.task_ids[0], description=f"{read:,} conversations")
+            conversations = (
+                conversation
+                for file in bar.track(files or [transcripts.STDIN])
+                for conversation in transcripts.read(file, agent=agent, on_bad=skip if skip_bad else None)
+            )
+            for conversation, predictions in classifier.predict_conversations(conversations):
+                writer.write(conversation, predictions)
+                read += 1
+                bar.update(bar.task_ids[0], description=f"{read:,} conversations")
     if read:
         writer.finish()
     if skipped:

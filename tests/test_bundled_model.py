@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from listening_clf import Conversation, Label, ListeningClassifier
 from listening_clf.checkpoint import CARD, ONNX, TOKENIZER, Checkpoint
 from listening_clf.encoding import Encoded, as_text_pair, pad
-from listening_clf.finetune.export import export_onnx
+from listening_clf.finetune.graph import export_onnx
 from tests.conftest import ROOT
 
 BATCH = 16

@@ -54,6 +54,16 @@ def load_split(split: Split) -> list[Conversation]:
     return train
 
 
+def load_unlabelled() -> list[Conversation]:
+    """The conversations of STAR and MultiWOZ that nobody annotated, of which none is held out."""
+    held_out = _held_out()
+    annotated = {conversation.id for conversation in _annotated()}
+    corpora = chain(star.read(), map(mended, multiwoz.read()))
+    unlabelled = [it for it in corpora if it.id not in annotated and _part_of(it, held_out) is None and it.agent_turns]
+    check_none_held_out(unlabelled)
+    return unlabelled
+
+
 def load_mrda(split: Literal["val", "test"]) -> list[Conversation]:
     """Every change of speaker in MRDA's meetings of that split."""
     return list(mrda.read(split))

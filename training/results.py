@@ -21,7 +21,7 @@ from listening_clf.checkpoint import CONFIG, ONNX, TOKENIZER, Checkpoint
 from listening_clf.conversation import Conversation, Turn
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns, without_context
-from listening_clf.finetune.export import export_onnx
+from listening_clf.finetune.graph import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, expected_calibration_error, label_metrics, macro_f1
 from listening_clf.hub import locate
 from listening_clf.labels import Label
@@ -102,7 +102,7 @@ class _BundledMeasure:
         self._thresholds = checkpoint.manifest.thresholds
 
     def probabilities(self, turns: Sequence[LabelledTurn]) -> Floats:
-        return self._runtime.probabilities(turn.item for turn in turns)
+        return np.stack(list(self._runtime.probabilities(turn.item for turn in turns)))
 
     def metrics(self, turns: Sequence[LabelledTurn]) -> dict[str, LabelMetrics]:
         return label_metrics(self.probabilities(turns), _targets(turns), self._thresholds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from listening_clf.conversation import Conversation
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.replay import AUTHORED
 from training.base import local_base
@@ -33,15 +35,21 @@ def main(
     resume: Annotated[bool, typer.Option(help="Go on from where a run was cut off.")] = False,
 ) -> None:
     """Train the bundled model on the train split of all corpora, and choose its thresholds on dev."""
+    settings = TrainConfig.from_yaml(config)
+    make(replace(settings, base=local_base(settings.base)), output, resume=resume)
+
+
+def make(settings: TrainConfig, output: Path, *, unlabelled: Sequence[Conversation] = (), resume: bool) -> None:
+    """Train a bundled model and write its checkpoint folder."""
     logging.basicConfig(format="%(asctime)s %(message)s")
     for package in ("listening_clf", "training"):
         logging.getLogger(package).setLevel(logging.INFO)
-    settings = TrainConfig.from_yaml(config)
     train(
-        replace(settings, base=local_base(settings.base)),
+        settings,
         list(with_times(load_split("train"), np.random.default_rng(settings.seed))),
         load_split("dev"),
         output,
+        unlabelled=unlabelled,
         training_data=TRAINING_DATA,
         card=(ROOT / "model_card.md").read_text(encoding="utf-8"),
         resume=resume,

@@ -80,6 +80,30 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return model, tokenizer
 
 
+def keep_layers(model: Any, count: int | None) -> None:
+    """Drop all but `count` of the encoder's layers, evenly spaced from the first to the last. None: keep all.
+
+    To start a small student from some of a trained model's layers is DistilBERT's way (Sanh et al., arXiv:1910.01108).
+
+    Raises:
+        TrainingError: the model has fewer layers, or they cannot be told from its other parts.
+    """
+    total = getattr(model.config, "num_hidden_layers", None)
+    if count is None or count == total:
+        return
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == total
+    ]
+    if len(stacks) != 1 or total is None or count > total:
+        raise TrainingError(f"layers is {count}, but the base has {total} layers that could be kept")
+    name, stack = stacks[0]
+    kept = [round(position) for position in torch.linspace(0, total - 1, count).tolist()]
+    model.set_submodule(name, torch.nn.ModuleList(stack[index] for index in kept))
+    model.config.num_hidden_layers = count
+
+
 def _start_head_as_identity(model: Any, is_new: Collection[str]) -> None:
     """Let a new output layer see the first token's state itself, through the square layer between them.
 

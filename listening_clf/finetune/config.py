@@ -26,6 +26,15 @@ class TrainConfig:
     """None: the labels of the base if it is a listening_clf checkpoint, else the five of the codebook."""
     encoding: EncodingSettings | None = None
     """None: as the base reads if it is a listening_clf checkpoint, else the default."""
+    layers: int | None = None
+    """Keep so many of the base's layers, evenly spaced from first to last: a smaller, faster model. None: all."""
+    teacher: str | None = None
+    """A model whose probabilities are learned too (distillation): a bundled model's name, a folder, or a hub id."""
+    teacher_weight: float = 0.5
+    """How much the teacher counts where annotators say something too: between 0 and 1."""
+    unlabelled: float = 1.0
+    """With a teacher and conversations that nobody annotated: for each annotated turn of one's own, each epoch shows
+    this many turns of them."""
     epochs: int = 4
     batch_size: int = 16
     """Agent turns a step, over all processes."""
@@ -51,14 +60,16 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("checkpoint_steps", 1), ("seed", 0)):
+        for name, least in (("layers", 1), ("epochs", 1), ("batch_size", 1), ("checkpoint_steps", 1), ("seed", 0)):
             value = getattr(self, name)
+            if name == "layers" and value is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise TrainingError(f"{name} must be a whole number, {least} or more, not {value!r}")
-        for name in ("warmup", "asr_copies", "timing_dropout", "context_dropout"):
+        for name in ("warmup", "asr_copies", "timing_dropout", "context_dropout", "teacher_weight"):
             if not 0 <= self._number(name) <= 1:
                 raise TrainingError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        for name in ("weight_decay", "replay"):
+        for name in ("weight_decay", "replay", "unlabelled"):
             if self._number(name) < 0:
                 raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self._number("learning_rate") <= 0:

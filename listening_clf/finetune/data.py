@@ -35,7 +35,7 @@ class LabelledTurn(NamedTuple):
 
     item: TurnInContext
     targets: NDArray[np.float32]
-    """Shape (labels,): 1 given, 0 not given, NaN unknown."""
+    """Shape (labels,): 1 given, 0 not given, NaN unknown; between them where a teacher is learned from."""
 
 
 class Example(NamedTuple):
@@ -68,10 +68,21 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
     return turns
 
 
-def epoch_examples(
-    conversations: Sequence[Conversation], labels: Sequence[str], encoder: Encoder, config: TrainConfig, epoch: int
-) -> list[Example]:
-    """The examples of one epoch, with that epoch's own draw of copies and omissions.
+def draw(conversations: Sequence[Conversation], turns: int, rng: np.random.Generator) -> list[Conversation]:
+    """Conversations in random order, until they have that many agent turns or there are no more."""
+    drawn: list[Conversation] = []
+    for index in rng.permutation(len(conversations)):
+        if turns <= 0:
+            break
+        drawn.append(conversations[index])
+        turns -= len(drawn[-1].agent_turns)
+    return drawn
+
+
+def epoch_turns(
+    conversations: Sequence[Conversation], labels: Sequence[str], config: TrainConfig, epoch: int
+) -> list[LabelledTurn]:
+    """The turns of one epoch, with that epoch's own draw of copies and omissions.
 
     They depend on the seed and the epoch alone, so that a run that resumes sees what it would have seen.
     """
@@ -85,8 +96,7 @@ def epoch_examples(
             shown.append(asr_style(conversation))
     turns = labelled_turns(shown, labels)
     alone = rng.random(len(turns)) < config.context_dropout
-    turns = [without_context(turn, labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
-    return encoded(turns, encoder)
+    return [without_context(turn, labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
 
 
 def encoded(turns: Sequence[LabelledTurn], encoder: Encoder) -> list[Example]:

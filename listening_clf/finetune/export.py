@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from listening_clf.checkpoint import (
     CARD,
@@ -29,18 +27,26 @@ from listening_clf.checkpoint import (
     new_folder,
     write_manifest,
 )
+from listening_clf.encoding import pad
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.data import LabelledTurn
+from listening_clf.finetune.graph import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1
+from listening_clf.finetune.quantize import quantize
 from listening_clf.finetune.start import Start
 from listening_clf.labels import CODEBOOK_VERSION, Label
 from listening_clf.runtime import Runtime, calibrated
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
 MAX_F1_LOST = 0.005
 """The int8 model is shipped if its macro F1 on dev is at most this much below the float32 one's."""
 
+CALIBRATION_TURNS = 500
+"""Turns of dev, at most, from which int8 takes the range of each activation."""
 
 Describe: TypeAlias = Callable[[Manifest, Mapping[str, LabelMetrics]], str]
 """Writes the model card, from the manifest and what the model reaches on dev."""
@@ -91,7 +97,7 @@ def export(
         float32 = folder.parent / "float32"
         (folder / ONNX).parent.rename(float32)
         with _quiet():
-            quantize(float32 / Path(ONNX).name, folder / ONNX)
+            quantize(float32 / Path(ONNX).name, folder / ONNX, _samples(start, dev))
         chosen, metrics = fit(folder)
         exact_f1, int8_f1 = macro_f1(exact_metrics), macro_f1(metrics)
         logger.info("macro F1 on dev: float32 %.4f, int8 %.4f", exact_f1, int8_f1)
@@ -118,56 +124,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def export_onnx(folder: Path, path: Path) -> None:
-    """Export the transformers model in `folder` as float32 ONNX with free batch size and length.
-
-    The weights go into a file beside it, named `path` with `.data` behind it. The same holds for `quantize`.
-    """
-    # Eager attention becomes plain matrix products, which ONNX Runtime runs faster than the exported fused operator.
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    names = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = torch.export.Dim.DYNAMIC
-    torch.onnx.export(
-        model,
-        kwargs={name: torch.ones(2, 8, dtype=torch.int64) for name in names},
-        f=path,
-        dynamo=True,
-        external_data=True,
-        verbose=False,
-        input_names=names,
-        output_names=["logits"],
-        dynamic_shapes={name: {0: free, 1: free} for name in names},
-    )
-    _drop_notes(path)
-
-
-def _drop_notes(path: Path) -> None:
-    """Drop what the exporter notes of the Python that each node came from: three quarters of the graph's file."""
-    graph = onnx.load(path, load_external_data=False)
-    for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.input):
-        del part.metadata_props[:]
-    onnx.save(graph, path)
-
-
-def quantize(source: Path, target: Path) -> None:
-    """Quantize the weights of an ONNX model to int8, a scale a channel; activations are quantized as they come.
-
-    Weights use 7 of the 8 bits: on x86 without VNNI, products of full int8 weights overflow their 16-bit sums.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    quantize_dynamic(
-        source,
-        target,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
-        use_external_data_format=True,
-    )
+def _samples(start: Start, dev: Sequence[LabelledTurn]) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """The model's inputs for some hundred turns of dev, one at a time."""
+    step = -(-len(dev) // CALIBRATION_TURNS)
+    for encoded in start.encoder().encode_many(turn.item for turn in dev[::step]):
+        yield pad([encoded], pad_id=0)
 
 
 def _fitted(

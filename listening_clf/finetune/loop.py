@@ -22,11 +22,12 @@ from listening_clf.checkpoint import MANIFEST, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
 from listening_clf.encoding import pad
 from listening_clf.errors import TrainingError
-from listening_clf.finetune.base import load_base
+from listening_clf.finetune.base import keep_layers, load_base
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.card import model_card
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, encoded, epoch_examples, labelled_turns
+from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, draw, encoded, epoch_turns, labelled_turns
+from listening_clf.finetune.distil import Teacher, without_annotations
 from listening_clf.finetune.export import export
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1, macro_f1_error
 from listening_clf.finetune.replay import Replay
@@ -45,6 +46,7 @@ def train(
     dev_data: Sequence[Conversation],
     output: str | Path,
     *,
+    unlabelled: Sequence[Conversation] = (),
     training_data: Sequence[dict[str, str]] = (),
     card: str | None = None,
     resume: bool = False,
@@ -62,6 +64,7 @@ def train(
         dev_data: labelled conversations to choose the epoch, calibration and thresholds on.
         output: the checkpoint folder; it appears when all is done. The run's own checkpoints lie beside it in
             `<output>.run` until then.
+        unlabelled: conversations that nobody annotated, to learn from the config's teacher.
         training_data: `{"name", "licence"}` of the data sets in `train_data`, for the manifest.
         card: the model card, as Markdown. None: one is written from what is known of the run.
         resume: go on from the last checkpoint of a run that was cut off, if there is one.
@@ -100,7 +103,7 @@ def train(
         **config.to_dict(),
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
-        "data": _digest(train_data, dev_data),
+        "data": _digest(train_data, dev_data, unlabelled),
     }
     state = RunState(output.with_name(output.name + ".run"), identity)
     if not resume:
@@ -109,16 +112,26 @@ def train(
     model, tokenizer = load_base(start)
     encoder = start.encoder()
     dev = encoded(dev_turns, encoder)
+    keep_layers(model, config.layers)
     replay = Replay(labels if start.manifest and config.replay else ())
+    teacher = Teacher(config.teacher, labels, config.teacher_weight) if config.teacher else None
+    unannotated = [without_annotations(conversation, labels) for conversation in unlabelled] if teacher else []
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     state.restore(accelerator)
     accelerator.init_trackers("")
     with _Bar(accelerator, config) as bar:
         for epoch in range(state.epoch, config.epochs):
-            rehearsed = replay.draw(
-                round(config.replay * len(train_turns)), np.random.default_rng([config.seed, epoch])
-            )
-            examples = epoch_examples([*train_data, *rehearsed], labels, encoder, config, epoch)
+            shown = [
+                *train_data,
+                *replay.draw(round(config.replay * len(train_turns)), np.random.default_rng([config.seed, epoch])),
+                *draw(
+                    unannotated,
+                    round(config.unlabelled * len(train_turns)),
+                    np.random.default_rng([config.seed, epoch]),
+                ),
+            ]
+            turns = epoch_turns(shown, labels, config, epoch)
+            examples = encoded(teacher.teach(turns) if teacher else turns, encoder)
             steps = list(batches(examples, config.batch_size, (config.seed, epoch)))
             bar.start(epoch, state.step, len(steps))
             for step in range(state.step, len(steps)):

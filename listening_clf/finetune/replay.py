@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from listening_clf.conversation import Conversation, Turn
+from listening_clf.finetune.data import draw
 from listening_clf.labels import Label
 
 _IN_WHEEL = Path(__file__).parent / "authored"
@@ -55,14 +56,8 @@ class Replay:
         return [AUTHORED] if self._conversations else []
 
     def draw(self, turns: int, rng: np.random.Generator) -> list[Conversation]:
-        """Conversations in random order, until they have that many agent turns or there are no more."""
-        drawn: list[Conversation] = []
-        for index in rng.permutation(len(self._conversations)):
-            if turns <= 0:
-                break
-            drawn.append(self._conversations[index])
-            turns -= len(drawn[-1].agent_turns)
-        return drawn
+        """Some of the conversations, as `data.draw` draws them."""
+        return draw(self._conversations, turns, rng)
 
 
 def _for(labels: Sequence[str], conversation: Conversation) -> Conversation:
