@@ -141,15 +141,22 @@ class ListeningClassifier:
                 read.append(_conversation(item))
                 yield from _agent_turns(read[-1])
 
-        done: list[Prediction] = []
-        for prediction in self._predict(agent_turns()):
-            while not read[0].agent_turns:
+        def without_agent() -> Iterator[tuple[Conversation, list[Prediction]]]:
+            while read and not read[0].agent_turns:
                 yield read.popleft(), []
-            done.append(prediction)
-            if len(done) == len(read[0].agent_turns):
-                yield read.popleft(), done
-                done = []
-        yield from ((conversation, []) for conversation in read)
+
+        done: list[Prediction] = []
+        try:
+            for prediction in self._predict(agent_turns()):
+                yield from without_agent()
+                done.append(prediction)
+                if len(done) == len(read[0].agent_turns):
+                    yield read.popleft(), done
+                    done = []
+        except Exception:
+            yield from without_agent()
+            raise
+        yield from without_agent()
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the checkpoint folder to `path`. It appears there whole or not at all, in place of an older one.

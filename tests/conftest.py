@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,4 +57,34 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, conversations: list[Conv
     )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def plain_encoder(architecture: str, vocabulary_of: str, folder: Path) -> str:
+    """A small encoder of that architecture that knows nothing yet."""
+    import torch
+    import transformers
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    if architecture == "DistilBert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(vocabulary_of)
+    tokenizer.save_pretrained(folder)
+    settings = getattr(transformers, f"{architecture}Config")(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=160,
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        **sizes,
+    )
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(settings).save_pretrained(folder)
     return str(folder)

@@ -11,7 +11,7 @@ from listening_clf import Conversation, ListeningClassifier, Turn
 from listening_clf.checkpoint import TOKENIZER
 from listening_clf.encoding import MARKS, Encoded, Encoder, EncodingSettings, Timing, as_text_pair, pad, timing_of
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import epoch_examples
+from listening_clf.finetune.data import epoch_turns
 from listening_clf.hub import BUNDLED
 from listening_clf.labels import Label
 from listening_clf.runtime import Runtime
@@ -56,7 +56,7 @@ def shown(encoder: Encoder, encoded: Encoded) -> str:
 def test_training_and_prediction_encode_the_same(runtime: Runtime, conversation: Conversation) -> None:
     tokenizer = AutoTokenizer.from_pretrained(SMALL)
     training = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), runtime.encoder.settings)
-    trained_on = [example.encoded for example in epoch_examples([conversation], tuple(Label), training, PLAIN, epoch=0)]
+    trained_on = training.encode_many(turn.item for turn in epoch_turns([conversation], tuple(Label), PLAIN, epoch=0))
     predicted_on = runtime.encoder.encode_many((conversation.turns, index) for index in conversation.agent_turns)
     assert trained_on == predicted_on
 

@@ -22,7 +22,7 @@ from listening_clf.finetune.data import (
     Example,
     asr_style,
     batches,
-    epoch_examples,
+    epoch_turns,
     labelled_turns,
     without_context,
 )
@@ -37,6 +37,7 @@ from listening_clf.finetune.metrics import (
 from listening_clf.finetune.replay import AUTHORED, Replay, is_dev
 from listening_clf.finetune.start import Start
 from listening_clf.runtime import calibrated
+from tests.conftest import plain_encoder
 
 NAN = math.nan
 
@@ -471,7 +472,7 @@ def test_an_epoch_is_drawn_from_its_seed_alone(config: TrainConfig, conversation
 
     def drawn(epoch: int) -> list[Encoded]:
         encoder = Encoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), config.encoding)
-        return [example.encoded for example in epoch_examples(conversations, tuple(Label), encoder, config, epoch)]
+        return encoder.encode_many(turn.item for turn in epoch_turns(conversations, tuple(Label), config, epoch))
 
     assert drawn(0) == drawn(0)
     assert drawn(0) != drawn(1)
@@ -522,35 +523,6 @@ def test_any_common_encoder_can_be_the_base(
     )
     predictions = ListeningClassifier.from_pretrained(output).predict_conversation(conversations[0])
     assert len(predictions) == len(conversations[0].agent_turns)
-
-
-def plain_encoder(architecture: str, vocabulary_of: str, folder: Path) -> str:
-    """A small encoder of that architecture that knows nothing yet."""
-    import transformers
-
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    if architecture == "DistilBert":
-        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(vocabulary_of)
-    tokenizer.save_pretrained(folder)
-    settings = getattr(transformers, f"{architecture}Config")(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=160,
-        pad_token_id=tokenizer.pad_token_id,
-        cls_token_id=tokenizer.cls_token_id,
-        sep_token_id=tokenizer.sep_token_id,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
-        **sizes,
-    )
-    torch.manual_seed(0)
-    transformers.AutoModel.from_config(settings).save_pretrained(folder)
-    return str(folder)
 
 
 # replay

@@ -19,12 +19,12 @@ def export_onnx(folder: Path, path: Path) -> None:
 
     The weights go into a file beside it, named `path` with `.data` behind it.
     """
-    model = _loaded(folder)
-    names = ["input_ids"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
-    inputs = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
-    _read_first_token_only(model, inputs)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    inputs = _sample(model.config)
+    for simplify in (_without_mask, _read_first_token_only):
+        simplify(model, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     free = torch.export.Dim.DYNAMIC
     torch.onnx.export(
@@ -34,45 +34,58 @@ def export_onnx(folder: Path, path: Path) -> None:
         dynamo=True,
         external_data=True,
         verbose=False,
-        input_names=names,
+        input_names=list(inputs),
         output_names=["logits"],
-        dynamic_shapes={name: {0: free, 1: free} for name in names},
+        dynamic_shapes={name: {0: free, 1: free} for name in inputs},
     )
     _drop_notes(path)
 
 
-def _loaded(folder: Path) -> Any:
-    """The model, without a mask in its attention where its architecture lets one choose the attention."""
+def _sample(config: Any) -> dict[str, torch.Tensor]:
+    """Two inputs as long as the model reads, or 512 tokens, so that attention to near tokens alone would show."""
+    length = min(512, getattr(config, "max_position_embeddings", 512) - 8)  # some positions may stand for padding
+    ids = torch.arange(2 * length).reshape(2, length) % (config.vocab_size - 10) + 10
+    inputs = {"input_ids": ids}
+    if getattr(config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = (torch.arange(length) > length // 2).long().expand(2, length)
+    return inputs
 
-    def load(attention: str) -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=attention
-        ).eval()
 
+@torch.no_grad()
+def _without_mask(model: Any, inputs: dict[str, torch.Tensor]) -> None:
+    """Let every token attend to every other, if that leaves the logits as they are and the architecture allows it."""
+    expected = model(**inputs).logits
     try:
-        return load(_UNMASKED)
-    except ValueError:  # older architectures have an attention of their own
-        return load("eager")
+        model.set_attn_implementation(_UNMASKED)
+        same = _close(model, inputs, expected)
+    except (TypeError, ValueError):  # older architectures have an attention of their own
+        same = False
+    if not same:
+        model.set_attn_implementation("eager")
 
 
+@torch.no_grad()
 def _read_first_token_only(model: Any, inputs: dict[str, torch.Tensor]) -> None:
     """Let the last layer compute the first token's output alone, if that leaves the logits as they are.
 
     It does so in the family of BERT, unless the classifier reads other tokens too.
     """
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
-    if layers is None or not hasattr(getattr(layers[-1], "attention", None), "self"):
+    if layers is None:
         return
+    expected = model(**inputs).logits
     whole = layers[-1]
-    with torch.no_grad():
-        expected = model(**inputs).logits
-        layers[-1] = _FirstTokenLayer(whole)
-        try:
-            same = torch.allclose(model(**inputs).logits, expected, atol=1e-4)
-        except (AttributeError, RuntimeError, TypeError):  # its parts have other names, or fit together otherwise
-            same = False
+    layers[-1] = _FirstTokenLayer(whole)
+    try:
+        same = _close(model, inputs, expected)
+    except (AttributeError, IndexError, RuntimeError, TypeError):  # its parts have other names, or fit otherwise
+        same = False
     if not same:
         layers[-1] = whole
+
+
+def _close(model: Any, inputs: dict[str, torch.Tensor], expected: torch.Tensor) -> bool:
+    return torch.allclose(model(**inputs).logits, expected, atol=1e-4)
 
 
 class _FirstTokenLayer(torch.nn.Module):
