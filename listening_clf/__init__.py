@@ -10,7 +10,7 @@ open question, summary, interruption.
 
 from listening_clf.classifier import ListeningClassifier, predict
 from listening_clf.conversation import Conversation, Prediction, Turn
-from listening_clf.errors import CheckpointError, ListeningError, TrainingError, TranscriptError, TurnError
+from listening_clf.errors import CheckpointError, DeviceError, ListeningError, TrainingError, TranscriptError, TurnError
 from listening_clf.labels import Label
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "Conversation",
+    "DeviceError",
     "Label",
     "ListeningClassifier",
     "ListeningError",

@@ -46,8 +46,8 @@ def chunks(items: Iterable[T]) -> Iterator[tuple[list[T], Exception | None]]:
             return
 
 
-def batches(turns: Iterable[Encoded]) -> list[Batch]:
-    """The turns in batches of one length each, of `TOKENS_PER_BATCH` or a single turn; the longest first.
+def batches(turns: Iterable[Encoded], tokens: int = TOKENS_PER_BATCH) -> list[Batch]:
+    """The turns in batches of one length each, of at most so many tokens or a single turn; the longest first.
 
     With no padding, no turn's scores depend on what runs beside it, and nothing is computed in vain.
     """
@@ -56,7 +56,7 @@ def batches(turns: Iterable[Encoded]) -> list[Batch]:
         by_length[len(turn.input_ids)].append(turn)
     cut = []
     for length, members in sorted(by_length.items(), reverse=True):
-        size = max(1, TOKENS_PER_BATCH // length)
+        size = max(1, tokens // length)
         cut += [members[first : first + size] for first in range(0, len(members), size)]
     return cut
 
@@ -66,10 +66,12 @@ class Pass:
 
     Args:
         start: begins to run batches, and gives for each what waits for it.
+        tokens: what a batch has at most.
     """
 
-    def __init__(self, start: Callable[[list[Batch]], list[Wait]]) -> None:
+    def __init__(self, start: Callable[[list[Batch]], list[Wait]], tokens: int = TOKENS_PER_BATCH) -> None:
         self._start = start
+        self._tokens = tokens
         self._known: dict[bytes, tuple[Wait, int]] = {}
         """Of an input that was met: what waits for its batch, and its row there."""
 
@@ -79,7 +81,7 @@ class Pass:
             self._known.clear()
         keys = [_key(turn) for turn in turns]
         new = {key: turn for key, turn in zip(keys, turns, strict=True) if key not in self._known}
-        cut = batches(new.values())
+        cut = batches(new.values(), self._tokens)
         for batch, wait in zip(cut, self._start(cut), strict=True):
             self._known.update((_key(turn), (wait, row)) for row, turn in enumerate(batch))
         found = [self._known[key] for key in keys]

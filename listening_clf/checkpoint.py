@@ -1,7 +1,8 @@
 """The checkpoint folder: what lies in it, how it is read, verified and written.
 
     config.json, model.safetensors, tokenizer.json, tokenizer_config.json   as transformers reads them
-    onnx/model.onnx, onnx/model.onnx.data                                  what the runtime loads: graph, weights
+    onnx/model.onnx, onnx/model.onnx.data                                  what a CPU runs: graph, weights
+    model_float.onnx                                                       what a GPU runs, by the weights above
     README.md                                                              the model card
     listening_clf.json                                                     the manifest: ours, see `Manifest`
 
@@ -33,6 +34,9 @@ ONNX_DATA = "onnx/model.onnx.data"
 """The graph's weights. Apart from it they are mapped into memory, not copied: a model starts sooner and takes less."""
 
 WEIGHTS = "model.safetensors"
+FLOAT_ONNX = "model_float.onnx"
+"""Beside the weights, as ONNX lets a graph read no file above its own folder. Older checkpoints have none."""
+
 CARD = "README.md"
 
 NEEDED_TO_PREDICT = (CONFIG, TOKENIZER, ONNX, ONNX_DATA)

@@ -15,7 +15,7 @@ from listening_clf.conversation import Conversation, Prediction, Turn, TurnInCon
 from listening_clf.errors import TurnError
 
 if TYPE_CHECKING:
-    from listening_clf.runtime import Runtime
+    from listening_clf.runtime import Device, Runtime
 
 Context: TypeAlias = str | Sequence[Turn | Mapping[str, Any]] | None
 """What came before a turn: what the customer just said, or the turns of both sides, oldest first."""
@@ -29,29 +29,31 @@ class ListeningClassifier:
     Get one with `from_pretrained`. Safe to use from several threads.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: Device = "auto") -> None:
         # Importing this module stays light: what runs a model is imported with the first one.
         from listening_clf.runtime import Runtime
 
         self._checkpoint = checkpoint
-        self._runtime: Runtime = Runtime(checkpoint)
+        self._runtime: Runtime = Runtime(checkpoint, device)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path | None = None, *, revision: str | None = None
+        cls, name_or_path: str | Path | None = None, *, revision: str | None = None, device: Device = "auto"
     ) -> ListeningClassifier:
         """Load a model, verified file by file.
 
         Args:
             name_or_path: the name of a bundled model (None: the default one), a checkpoint folder, or a hub id.
             revision: a branch, tag or commit of the hub.
+            device: "cpu"; "cuda"; or "auto": a GPU where onnxruntime-gpu finds one.
 
         Raises:
             CheckpointError: no such model, or one that is incomplete, altered or too new.
+            DeviceError: "cuda", where there is no GPU that the model can run on.
         """
         checkpoint = Checkpoint.open(hub.locate(name_or_path, revision=revision))
         verified = Background(checkpoint.verify_the_rest)
-        classifier = cls(checkpoint)
+        classifier = cls(checkpoint, device=device)
         verified.result()
         return classifier
 

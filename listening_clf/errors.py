@@ -19,5 +19,9 @@ class CheckpointError(ListeningError):
     """A checkpoint folder that is missing, incomplete, altered, or of a format this version does not know."""
 
 
+class DeviceError(ListeningError):
+    """A device that a model cannot run on."""
+
+
 class TrainingError(ListeningError, ValueError):
     """Data or settings that a model cannot be trained or measured with."""

@@ -6,18 +6,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
 from listening_clf.background import Background
-from listening_clf.batching import Pass, chunks
-from listening_clf.checkpoint import ONNX, TOKENIZER, Calibration, Checkpoint
+from listening_clf.batching import TOKENS_PER_BATCH, Pass, chunks
+from listening_clf.checkpoint import FLOAT_ONNX, ONNX, TOKENIZER, Calibration, Checkpoint
 from listening_clf.conversation import TurnInContext
 from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingSettings, pad
-from listening_clf.errors import CheckpointError
+from listening_clf.errors import CheckpointError, DeviceError
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -32,27 +32,43 @@ T = TypeVar("T")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """The cores that this process may use."""
 
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+GPU_PROVIDER = "CUDAExecutionProvider"
+
+TOKENS_PER_GPU_BATCH = 16_384
+
+SLOWER_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
+"""What ONNX Runtime would fuse to operators that are not vectorised, and take a fifth longer."""
+
 
 class Runtime:
     """A loaded model. Safe to use from several threads, but not over a fork.
 
     Args:
         checkpoint: a verified checkpoint.
+        device: "cpu"; "cuda"; or "auto": a GPU where onnxruntime-gpu finds one.
 
     Raises:
         CheckpointError: a file that the tokenizer or ONNX Runtime cannot load, or an unknown encoding version.
+        DeviceError: no such device, or none that this checkpoint can run on.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: Device = "auto") -> None:
         manifest = checkpoint.manifest
         settings = encoding_settings(checkpoint)
         self._path = checkpoint.folder / ONNX
         try:
             tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
-            self._session = _session(self._path, CORES)
+            gpu_session = _gpu_session(checkpoint.folder / FLOAT_ONNX, device)
+            self._session = gpu_session or _session(self._path, CORES)
             self.encoder = Encoder(tokenizer.result(), settings)
+        except DeviceError:
+            raise
         except Exception as error:  # both libraries raise bare exceptions of their own
             raise CheckpointError(f"the model in {checkpoint.folder} cannot be loaded: {error}") from error
+        self.device: Device = "cuda" if gpu_session else "cpu"
+        """Where the model runs."""
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._calibration = [manifest.calibration[label] for label in manifest.labels]
 
@@ -72,8 +88,12 @@ class Runtime:
     def _passed(self, items: Iterable[T], encode: Callable[[list[T]], list[Encoded]]) -> Iterator[NDArray[np.float32]]:
         """The logits of the items, a chunk at a time: while one is run, the next is read and encoded."""
         running: Wait | None = None
-        with closing(_Cores(self._run_alone, self._run_beside)) as cores:
-            one_pass = Pass(cores.start)
+        if self.device == "cuda":
+            workers, tokens = _Workers(self._run_alone, self._run_alone, 1), TOKENS_PER_GPU_BATCH
+        else:
+            workers, tokens = _Workers(self._run_alone, self._run_beside, CORES), TOKENS_PER_BATCH
+        with closing(workers):
+            one_pass = Pass(workers.start, tokens)
             for chunk, error in chunks(items):
                 started = one_pass.begin(encode(chunk)) if chunk else None
                 if running:
@@ -103,7 +123,7 @@ class Runtime:
         return np.asarray(logits)
 
 
-class _Cores:
+class _Workers:
     """Runs batches: a single one on all cores at once, several on a core each.
 
     Cores that work on batches of their own wait for nothing; all on one batch wait for each other at every operator,
@@ -111,10 +131,14 @@ class _Cores:
     """
 
     def __init__(
-        self, run_alone: Callable[[Batch], NDArray[np.float32]], run_beside: Callable[[Batch], NDArray[np.float32]]
+        self,
+        run_alone: Callable[[Batch], NDArray[np.float32]],
+        run_beside: Callable[[Batch], NDArray[np.float32]],
+        count: int,
     ) -> None:
         self._run_alone = run_alone
         self._run_beside = run_beside
+        self._count = count
         self._pool: ThreadPoolExecutor | None = None
 
     def start(self, batches: list[Batch]) -> list[Wait]:
@@ -124,7 +148,7 @@ class _Cores:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
 
-            self._pool = ThreadPoolExecutor(CORES)
+            self._pool = ThreadPoolExecutor(self._count)
         return [self._pool.submit(self._run_beside, batch).result for batch in batches]
 
     def close(self) -> None:
@@ -161,9 +185,37 @@ def encoding_settings(checkpoint: Checkpoint) -> EncodingSettings:
     return settings
 
 
+def _gpu_session(path: Path, device: Device) -> ort.InferenceSession | None:
+    """The float model on a GPU; None where it is to run on the CPU.
+
+    Raises:
+        DeviceError: the device is no name of one, or "cuda" where that is not to be had.
+    """
+    if device not in get_args(Device):
+        raise DeviceError(f"device must be one of {', '.join(get_args(Device))}, not {device!r}")
+    if device == "cpu":
+        return None
+    if path.is_file() and GPU_PROVIDER in ort.get_available_providers():
+        session = ort.InferenceSession(path, _options(), providers=[GPU_PROVIDER])
+        if GPU_PROVIDER in session.get_providers():  # without a device it falls back to the CPU
+            return session
+    if device == "cuda":
+        reason = (
+            "onnxruntime finds none: it takes onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver"
+            if path.is_file()
+            else f"the checkpoint has no {FLOAT_ONNX}: export it anew, or take another"
+        )
+        raise DeviceError(f"the model cannot run on a GPU: {reason}")
+    return None
+
+
 def _session(path: Path, threads: int) -> ort.InferenceSession:
+    options = _options()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(path, options, disabled_optimizers=SLOWER_FUSIONS)
+
+
+def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: what goes wrong here is raised, not printed
-    options.intra_op_num_threads = threads
-    # These fusions make slower graphs: their operators are not vectorised.
-    return ort.InferenceSession(path, options, disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"])
+    return options

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from listening_clf.checkpoint import (
     CARD,
+    FLOAT_ONNX,
     ONNX,
     ONNX_DATA,
     WEIGHTS,
@@ -33,6 +34,7 @@ from listening_clf.finetune.data import LabelledTurn
 from listening_clf.finetune.graph import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1
 from listening_clf.finetune.quantize import quantize
+from listening_clf.finetune.share import share_weights
 from listening_clf.finetune.start import Start
 from listening_clf.labels import CODEBOOK_VERSION, Label
 from listening_clf.runtime import Runtime, calibrated
@@ -94,6 +96,7 @@ def export(
         with _quiet():
             export_onnx(folder, folder / ONNX)
         exact, exact_metrics = fit(folder)
+        share_weights(folder / ONNX, folder / FLOAT_ONNX, folder / WEIGHTS)
         float32 = folder.parent / "float32"
         (folder / ONNX).parent.rename(float32)
         with _quiet():

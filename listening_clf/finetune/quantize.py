@@ -42,26 +42,32 @@ def quantize(source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[
         target: the file to write.
         samples: the model's inputs for a few hundred turns, from which the range of each activation is taken.
     """
+    ranges = activation_ranges(source, samples)
     model = onnx.load(source)
-    ranges = activation_ranges(model, samples)
     graph = _Graph(model)
-    for node in list(model.graph.node):
-        if node.op_type == "MatMul" and node.input[1] in graph.weights:
-            graph.quantize_product(node, ranges[node.input[0]])
-        elif node.op_type == "Gather" and graph.weights.get(node.input[0], np.empty(0)).ndim == 2:
+    for node in weight_products(model):
+        graph.quantize_product(node, ranges[node.input[0]])
+    for node in model.graph.node:
+        if node.op_type == "Gather" and graph.weights.get(node.input[0], np.empty(0)).ndim == 2:
             graph.quantize_table(node)
     graph.save(target)
 
 
-def activation_ranges(model: onnx.ModelProto, samples: Iterable[Mapping[str, NDArray[np.int64]]]) -> Ranges:
-    """The smallest and largest value that any sample gives each activation that meets a weight matrix."""
+def weight_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The products of an activation with a weight matrix."""
     weights = {initializer.name for initializer in model.graph.initializer}
-    products = (node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights)
-    names = sorted({node.input[0] for node in products})
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    watched.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    session = ort.InferenceSession(watched.SerializeToString())
+    return [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+
+
+def activation_ranges(source: Path, samples: Iterable[Mapping[str, NDArray[np.int64]]]) -> Ranges:
+    """The smallest and largest value that any sample gives each activation that meets a weight matrix."""
+    model = onnx.load(source, load_external_data=False)
+    names = sorted({node.input[0] for node in weight_products(model)})
+    model.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    watched = source.with_name("watched.onnx")  # beside the weights, which it shares
+    onnx.save(model, watched)
+    session = ort.InferenceSession(watched)
+    watched.unlink()
     low, high = np.zeros(len(names)), np.zeros(len(names))
     for inputs in samples:
         activations = session.run(names, {node.name: inputs[node.name] for node in session.get_inputs()})

@@ -1,0 +1,53 @@
+"""Where a model runs. No GPU is at hand here: the CPU stands in for one, and runs the graph that a GPU would."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from listening_clf import Conversation, DeviceError, ListeningClassifier, runtime
+from listening_clf.checkpoint import FLOAT_ONNX, Checkpoint
+from listening_clf.runtime import Runtime
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "GPU_PROVIDER", "CPUExecutionProvider")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_runs_the_float_graph_by_the_weights_that_training_reads(
+    bundled_folder: Path, conversations: list[Conversation]
+) -> None:
+    checkpoint = Checkpoint.open(bundled_folder)
+    on_gpu, on_cpu = Runtime(checkpoint), Runtime(checkpoint, "cpu")
+    assert (on_gpu.device, on_cpu.device) == ("cuda", "cpu")
+    items = [(it.turns, index) for it in conversations[:4] for index in it.agent_turns]
+    encoded = on_gpu.encoder.encode_many(items)
+    difference = np.abs(on_gpu.logits(encoded) - on_cpu.logits(encoded))
+    assert 0 < difference.mean() < 0.15
+    assert (bundled_folder / FLOAT_ONNX).stat().st_size < 300_000
+
+
+def test_without_a_gpu_auto_is_the_cpu(bundled: ListeningClassifier) -> None:
+    assert bundled._runtime.device == "cpu"
+
+
+def test_a_gpu_that_there_is_not_is_an_error_that_says_what_is_missing() -> None:
+    with pytest.raises(DeviceError, match="onnxruntime finds none: it takes onnxruntime-gpu"):
+        ListeningClassifier.from_pretrained(device="cuda")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_checkpoint_without_a_float_graph_runs_on_the_cpu(bundled_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundled_folder, tmp_path / "old")
+    (tmp_path / "old" / FLOAT_ONNX).unlink()
+    assert ListeningClassifier.from_pretrained(tmp_path / "old")._runtime.device == "cpu"
+    with pytest.raises(DeviceError, match=r"the checkpoint has no model_float\.onnx"):
+        ListeningClassifier.from_pretrained(tmp_path / "old", device="cuda")
+
+
+def test_a_device_that_has_no_such_name_is_refused() -> None:
+    with pytest.raises(DeviceError, match="device must be one of auto, cpu, cuda, not 'gpu'"):
+        ListeningClassifier.from_pretrained(device="gpu")  # type: ignore[arg-type]
