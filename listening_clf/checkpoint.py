@@ -115,23 +115,32 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder whose `needed` files are verified."""
+    """A checkpoint folder that has its `needed` files."""
 
     folder: Path
     manifest: Manifest
     config: Mapping[str, Any]
     """`config.json`, as transformers wrote it."""
     needed: tuple[str, ...] = NEEDED_TO_PREDICT
-    """The files that are there and have been verified."""
+    """The files that whoever opened it makes use of."""
 
     @classmethod
     def open(cls, folder: str | Path, needed: tuple[str, ...] = NEEDED_TO_PREDICT) -> Checkpoint:
-        """Read the folder, and verify that the `needed` files are there and have the sha256 of the manifest.
-
-        `verify_the_rest` does so for the others.
+        """Read the folder, and verify its `needed` files.
 
         Raises:
             CheckpointError: what is missing, altered, malformed or too new.
+        """
+        checkpoint = cls.read(folder, needed)
+        checkpoint.verify()
+        return checkpoint
+
+    @classmethod
+    def read(cls, folder: str | Path, needed: tuple[str, ...] = NEEDED_TO_PREDICT) -> Checkpoint:
+        """Read the manifest and the model's config. The other files are only looked for: `verify` them before use.
+
+        Raises:
+            CheckpointError: what is missing, malformed or too new.
         """
         folder = Path(folder)
         manifest = _read_manifest(folder)
@@ -140,11 +149,19 @@ class Checkpoint:
                 raise CheckpointError(f"the checkpoint {folder} has no {path}")
             if path not in manifest.files:
                 raise CheckpointError(f"{MANIFEST} in {folder} has no sha256 of {path}, so it cannot be verified")
-            _verify(folder, path, manifest.files[path])
         config = _read_json(folder / CONFIG)
         if config.get("id2label") != {str(i): label for i, label in enumerate(manifest.labels)}:
             raise CheckpointError(f"{CONFIG} and {MANIFEST} in {folder} do not name the same labels in the same order")
         return cls(folder, manifest, config, needed)
+
+    def verify(self) -> None:
+        """Verify that the `needed` files have the sha256 of the manifest.
+
+        Raises:
+            CheckpointError: what is altered.
+        """
+        for path in self.needed:
+            _verify(self.folder, path, self.manifest.files[path])
 
     def verify_the_rest(self) -> None:
         """Verify the files that were not `needed`, as far as they are there.

@@ -51,10 +51,13 @@ class ListeningClassifier:
             CheckpointError: no such model, or one that is incomplete, altered or too new.
             DeviceError: "cuda", where there is no GPU that the model can run on.
         """
-        checkpoint = Checkpoint.open(hub.locate(name_or_path, revision=revision))
-        verified = Background(checkpoint.verify_the_rest)
-        classifier = cls(checkpoint, device=device)
+        checkpoint = Checkpoint.read(hub.locate(name_or_path, revision=revision))
+        verified, rest_verified = Background(checkpoint.verify), Background(checkpoint.verify_the_rest)
+        import listening_clf.runtime  # noqa: F401 - takes longer than to verify what is loaded next
+
         verified.result()
+        classifier = cls(checkpoint, device=device)
+        rest_verified.result()
         return classifier
 
     @property

@@ -36,11 +36,27 @@ def main(
 ) -> None:
     """Train the bundled model on the train split of all corpora, and choose its thresholds on dev."""
     settings = TrainConfig.from_yaml(config)
-    make(replace(settings, base=local_base(settings.base)), output, resume=resume)
+    card = (ROOT / "model_card.md").read_text(encoding="utf-8")
+    make(replace(settings, base=local_base(settings.base)), output, card=card, resume=resume)
 
 
-def make(settings: TrainConfig, output: Path, *, unlabelled: Sequence[Conversation] = (), resume: bool) -> None:
-    """Train a bundled model and write its checkpoint folder."""
+def make(
+    settings: TrainConfig,
+    output: Path,
+    *,
+    unlabelled: Sequence[Conversation] = (),
+    card: str | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a bundled model on the train split, and write its checkpoint folder.
+
+    Args:
+        settings: those of the run.
+        output: the folder.
+        unlabelled: conversations that nobody annotated, for a run with a teacher.
+        card: the model card. None: one is written from what is known of the run.
+        resume: go on from where a run was cut off.
+    """
     logging.basicConfig(format="%(asctime)s %(message)s")
     for package in ("listening_clf", "training"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -51,7 +67,7 @@ def make(settings: TrainConfig, output: Path, *, unlabelled: Sequence[Conversati
         output,
         unlabelled=unlabelled,
         training_data=TRAINING_DATA,
-        card=(ROOT / "model_card.md").read_text(encoding="utf-8"),
+        card=card,
         resume=resume,
     )
 

@@ -43,8 +43,9 @@ def model_card(
         train: what it learned from.
     """
     settings = {key: value for key, value in config.to_dict().items() if value is not None}
-    if Path(start.name).exists():  # a path of this machine says nothing to others
-        settings["base"] = Path(start.name).name
+    for model in ("base", "teacher"):
+        if model in settings and Path(settings[model]).exists():  # a path of this machine says nothing to others
+            settings[model] = Path(settings[model]).name
     turns = max(label.turns for label in metrics.values())
     environment = Environment(
         loader=PackageLoader("listening_clf.finetune", "."),
@@ -62,6 +63,7 @@ def model_card(
         macro_f1=macro_f1(metrics),
         turns=turns,
         known=dict(zip(manifest.labels, _counts(train), strict=True)),
+        teacher=settings.get("teacher"),
         rehearsed=bool(start.manifest and config.replay),
         settings=yaml.safe_dump(settings, sort_keys=False).rstrip(),
     )
