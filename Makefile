@@ -35,8 +35,8 @@ train: $(VENV)/.developing ## Make the bundled model anew, in runs/small (see CO
 results: $(VENV)/.developing ## The tables of the model card.
 	$(VENV)/bin/python -m training.results
 
-benchmark: $(VENV)/.developing ## Cold start beside transformers.pipeline.
-	$(VENV)/bin/python -m benchmarks.cold_start
+benchmark: $(VENV)/.developing ## Speed, memory and accuracy beside what people would use instead.
+	$(VENV)/bin/python -m benchmarks.run
 
 clean: ## Forget the environment and the caches.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

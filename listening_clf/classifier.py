@@ -70,6 +70,11 @@ class ListeningClassifier:
         """For each label, the probability from which on it is given."""
         return dict(self._checkpoint.manifest.thresholds)
 
+    @property
+    def device(self) -> str:
+        """Where the model runs: "cpu" or "cuda"."""
+        return self._runtime.device
+
     @overload
     def predict(self, text: str | Turn, context: Context = None) -> Prediction: ...
     @overload

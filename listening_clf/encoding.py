@@ -12,7 +12,7 @@ bare sentence sees just what `predict` on that sentence sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +23,7 @@ from listening_clf.conversation import Speaker, Turn, TurnInContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 ENCODING_VERSION = 1
 """Raised whenever the same turn would become another input; a checkpoint says which version it was trained with."""
@@ -107,16 +107,21 @@ class Encoder:
         tokenized once.
         """
         items = list(items)
-        texts = list({turn.text: None for turns, index in items for turn in turns[self._oldest(index) : index + 1]})
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
+        texts = {text: None for turns, index in items for text in self._likely_read(turns, index)}
+        ids = _Tokens(self._tokenizer, list(texts))
         return [self._assemble(turns, index, ids) for turns, index in items]
 
-    def _oldest(self, index: int) -> int:
-        """The first turn that can be read for the turn at `index`: every turn of the context takes a token or more."""
-        return max(0, index - self.settings.context_tokens)
+    def _likely_read(self, turns: Sequence[Turn], index: int) -> list[str]:
+        """The text of the turn at `index`, and of those before it whose words fill the budget of context."""
+        texts, words = [turns[index].text], 0
+        for earlier in _backwards(turns, index):
+            if words >= self.settings.context_tokens:
+                break
+            texts.append(earlier.text)
+            words += len(earlier.text.split()) + 1
+        return texts
 
-    def _assemble(self, turns: Sequence[Turn], index: int, ids: dict[str, list[int]]) -> Encoded:
+    def _assemble(self, turns: Sequence[Turn], index: int, ids: _Tokens) -> Encoded:
         room = self.settings.max_length - len(self._before) - len(self._after)
         turn = _without_middle(ids[turns[index].text], room)
 
@@ -128,13 +133,13 @@ class Encoder:
         first = self._before + turn + self._between
         return Encoded(first + context + self._after, len(first))
 
-    def _context(self, turns: Sequence[Turn], index: int, ids: dict[str, list[int]], room: int) -> list[int]:
+    def _context(self, turns: Sequence[Turn], index: int, ids: _Tokens, room: int) -> list[int]:
         """The second segment, at most `room` tokens: the timing mark, then the latest of the turns before."""
         timing = timing_of(turns, index)
         head = [self._marks[timing]] if timing and room > 0 else []
         room -= len(head)
         spoken: list[list[int]] = []
-        for earlier in reversed(turns[self._oldest(index) : index]):
+        for earlier in _backwards(turns, index):
             if room < 2:
                 break
             words = ids[earlier.text][1 - room :]
@@ -143,10 +148,34 @@ class Encoder:
         return head + [token for turn in reversed(spoken) for token in turn]
 
 
+class _Tokens:
+    """The token ids of texts, each tokenized once: those that are likely asked for together, others when they are."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: list[str]) -> None:
+        self._tokenizer = tokenizer
+        encodings = (
+            tokenizer.encode_batch(texts, add_special_tokens=False)
+            if len(texts) >= _WORTH_THREADS
+            else map(self._encode, texts)
+        )
+        self._ids: dict[str, list[int]] = {text: it.ids for text, it in zip(texts, encodings, strict=True)}
+
+    def __getitem__(self, text: str) -> list[int]:
+        if text not in self._ids:
+            self._ids[text] = self._encode(text).ids
+        return self._ids[text]
+
+    def _encode(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+_WORTH_THREADS = 100
+"""Texts for which the tokenizer's threads save more than they cost; with fewer they take from the model's time."""
+
+
 def timing_of(turns: Sequence[Turn], index: int) -> Timing:
     """How the start of `turns[index]` overlaps with the last customer turn before it."""
-    earlier = (turns[i] for i in range(index - 1, -1, -1))
-    customer = next((turn for turn in earlier if turn.speaker == "customer"), None)
+    customer = next((turn for turn in _backwards(turns, index) if turn.speaker == "customer"), None)
     start = turns[index].start
     if customer is None or customer.end is None or start is None:
         return Timing.UNKNOWN
@@ -154,6 +183,11 @@ def timing_of(turns: Sequence[Turn], index: int) -> Timing:
     if overlap <= 0:
         return Timing.NO_OVERLAP
     return Timing.SHORT_OVERLAP if overlap < SHORT_OVERLAP_SECONDS else Timing.LONG_OVERLAP
+
+
+def _backwards(turns: Sequence[Turn], index: int) -> Iterator[Turn]:
+    """The turns before the one at `index`, the latest first."""
+    return (turns[i] for i in range(index - 1, -1, -1))
 
 
 def as_text_pair(turns: Sequence[Turn], index: int) -> tuple[str, str | None]:

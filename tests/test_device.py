@@ -31,7 +31,7 @@ def test_a_gpu_runs_the_float_graph_by_the_weights_that_training_reads(
 
 
 def test_without_a_gpu_auto_is_the_cpu(bundled: ListeningClassifier) -> None:
-    assert bundled._runtime.device == "cpu"
+    assert bundled.device == "cpu"
 
 
 def test_a_gpu_that_there_is_not_is_an_error_that_says_what_is_missing() -> None:
@@ -43,7 +43,7 @@ def test_a_gpu_that_there_is_not_is_an_error_that_says_what_is_missing() -> None
 def test_a_checkpoint_without_a_float_graph_runs_on_the_cpu(bundled_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(bundled_folder, tmp_path / "old")
     (tmp_path / "old" / FLOAT_ONNX).unlink()
-    assert ListeningClassifier.from_pretrained(tmp_path / "old")._runtime.device == "cpu"
+    assert ListeningClassifier.from_pretrained(tmp_path / "old").device == "cpu"
     with pytest.raises(DeviceError, match=r"the checkpoint has no model_float\.onnx"):
         ListeningClassifier.from_pretrained(tmp_path / "old", device="cuda")
 
