@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
@@ -20,7 +19,7 @@ from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingS
 from listening_clf.errors import CheckpointError, DeviceError
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -69,6 +68,7 @@ class Runtime:
             raise CheckpointError(f"the model in {checkpoint.folder} cannot be loaded: {error}") from error
         self.device: Device = "cuda" if gpu_session else "cpu"
         """Where the model runs."""
+        self._tokens_per_batch = TOKENS_PER_GPU_BATCH if gpu_session else TOKENS_PER_BATCH
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._calibration = [manifest.calibration[label] for label in manifest.labels]
 
@@ -88,12 +88,9 @@ class Runtime:
     def _passed(self, items: Iterable[T], encode: Callable[[list[T]], list[Encoded]]) -> Iterator[NDArray[np.float32]]:
         """The logits of the items, a chunk at a time: while one is run, the next is read and encoded."""
         running: Wait | None = None
-        if self.device == "cuda":
-            workers, tokens = _Workers(self._run_alone, self._run_alone, 1), TOKENS_PER_GPU_BATCH
-        else:
-            workers, tokens = _Workers(self._run_alone, self._run_beside, CORES), TOKENS_PER_BATCH
-        with closing(workers):
-            one_pass = Pass(workers.start, tokens)
+        begun: list[Future[NDArray[np.float32]]] = []
+        one_pass = Pass(partial(self._start, begun=begun), self._tokens_per_batch)
+        try:
             for chunk, error in chunks(items):
                 started = one_pass.begin(encode(chunk)) if chunk else None
                 if running:
@@ -105,56 +102,37 @@ class Runtime:
                     raise error
             if running:
                 yield running()
+        finally:
+            for future in begun:  # whoever wants no more need not wait for the rest
+                future.cancel()
 
-    def _run_alone(self, batch: Batch) -> NDArray[np.float32]:
-        return self._run(self._session, batch)
+    def _start(self, batches: list[Batch], begun: list[Future[NDArray[np.float32]]]) -> list[Wait]:
+        """Begin to run batches: a single one on all cores, when it is waited for; several on a core each, at once.
 
-    def _run_beside(self, batch: Batch) -> NDArray[np.float32]:
-        return self._run(self._core_session, batch)
-
-    @cached_property
-    def _core_session(self) -> ort.InferenceSession:
-        """The model again, to run on one core. Where it is not needed it takes no memory."""
-        return _session(self._path, threads=1)
+        Cores that work on batches of their own wait for nothing. All on one batch wait for each other at every
+        operator, and are 1.2 times as fast as one, not twice.
+        """
+        if len(batches) == 1:
+            return [cache(partial(self._run, self._session, batches[0]))]
+        futures = [self._pool.submit(self._run, self._core_session, batch) for batch in batches]
+        begun[:] = [*(future for future in begun if not future.done()), *futures]
+        return [future.result for future in futures]
 
     def _run(self, session: ort.InferenceSession, batch: Batch) -> NDArray[np.float32]:
         arrays = pad(batch, pad_id=0)  # they are of one length: nothing is padded
         (logits,) = session.run(None, {name: arrays[name] for name in self._inputs})
         return np.asarray(logits)
 
+    @cached_property
+    def _core_session(self) -> ort.InferenceSession:
+        """What a batch on a core of its own runs in. Where only single turns are predicted, it takes no memory."""
+        return self._session if self.device == "cuda" else _session(self._path, threads=1)
 
-class _Workers:
-    """Runs batches: a single one on all cores at once, several on a core each.
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
 
-    Cores that work on batches of their own wait for nothing; all on one batch wait for each other at every operator,
-    and are 1.2 times as fast as one, not twice.
-    """
-
-    def __init__(
-        self,
-        run_alone: Callable[[Batch], NDArray[np.float32]],
-        run_beside: Callable[[Batch], NDArray[np.float32]],
-        count: int,
-    ) -> None:
-        self._run_alone = run_alone
-        self._run_beside = run_beside
-        self._count = count
-        self._pool: ThreadPoolExecutor | None = None
-
-    def start(self, batches: list[Batch]) -> list[Wait]:
-        """Begin to run the batches; each is waited for by itself."""
-        if len(batches) == 1:
-            return [cache(partial(self._run_alone, batches[0]))]
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
-
-            self._pool = ThreadPoolExecutor(self._count)
-        return [self._pool.submit(self._run_beside, batch).result for batch in batches]
-
-    def close(self) -> None:
-        """Leave undone what has not begun."""
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        return ThreadPoolExecutor(1 if self.device == "cuda" else CORES)
 
 
 def calibrated(logits: NDArray[np.float32], calibration: Sequence[Calibration]) -> NDArray[np.float32]:

@@ -98,9 +98,7 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nothing_lists_what_there_is() -> None:
-    with pytest.raises(
-        CheckpointError, match=r"no model 'smal': expected a bundled model \(small, tiny\), a"
-    ):
+    with pytest.raises(CheckpointError, match=r"no model 'smal': expected a bundled model \(small, tiny\), a"):
         locate("smal")
 
 
