@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
-from listening_clf.encoding import Encoded
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from listening_clf.encoding import Encoded
 
     Batch: TypeAlias = list[Encoded]
     Wait: TypeAlias = Callable[[], NDArray[np.float32]]
@@ -89,4 +90,5 @@ class Pass:
 
 
 def _key(turn: Encoded) -> bytes:
-    return np.array([turn.context_start, *turn.input_ids], dtype=np.int32).tobytes()
+    content = np.array([turn.context_start, *turn.input_ids], dtype=np.int32)
+    return blake2b(content.tobytes(), digest_size=16).digest()

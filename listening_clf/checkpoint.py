@@ -154,13 +154,17 @@ class Checkpoint:
             raise CheckpointError(f"{CONFIG} and {MANIFEST} in {folder} do not name the same labels in the same order")
         return cls(folder, manifest, config, needed)
 
-    def verify(self) -> None:
-        """Verify that the `needed` files have the sha256 of the manifest.
+    def has(self, *paths: str) -> bool:
+        """Whether these files are there, and the manifest vouches for them."""
+        return all(path in self.manifest.files and (self.folder / path).is_file() for path in paths)
+
+    def verify(self, *paths: str) -> None:
+        """Verify that these files, or all that are `needed`, have the sha256 of the manifest.
 
         Raises:
             CheckpointError: what is altered.
         """
-        for path in self.needed:
+        for path in paths or self.needed:
             _verify(self.folder, path, self.manifest.files[path])
 
     def verify_the_rest(self) -> None:

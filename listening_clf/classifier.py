@@ -133,7 +133,8 @@ class ListeningClassifier:
     ) -> Iterator[tuple[Conversation, list[Prediction]]]:
         """Judge conversations one after the other, however many, in bounded memory.
 
-        Their turns run together, which for many short conversations is faster than `predict_conversation` on each.
+        Their turns run together, which for many short conversations is faster than `predict_conversation` on each. The
+        conversations of up to 2,048 agent turns are read ahead of what is yielded.
 
         Args:
             conversations: each as `predict_conversation` takes it.

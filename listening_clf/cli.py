@@ -127,6 +127,8 @@ def predict(
     [bold]CSV[/bold] with the columns speaker and text, and if known conversation, start and end.
 
     [bold]CSV[/bold] of single agent turns: text, and if known context (the customer's words before).
+
+    Up to 2,048 agent turns are read before the first is written: they run together.
     """
     if sys.stdin is None and (not files or "-" in files):
         raise typer.BadParameter("standard input is closed", param_hint="FILE")

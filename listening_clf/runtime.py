@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
@@ -13,10 +14,10 @@ from tokenizers import Tokenizer
 
 from listening_clf.background import Background
 from listening_clf.batching import TOKENS_PER_BATCH, Pass, chunks
-from listening_clf.checkpoint import FLOAT_ONNX, ONNX, TOKENIZER, Calibration, Checkpoint
+from listening_clf.checkpoint import FLOAT_ONNX, ONNX, TOKENIZER, WEIGHTS, Calibration, Checkpoint
 from listening_clf.conversation import TurnInContext
 from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingSettings, pad
-from listening_clf.errors import CheckpointError, DeviceError
+from listening_clf.errors import CheckpointError, DeviceError, ListeningError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,37 +46,39 @@ class Runtime:
     """A loaded model. Safe to use from several threads, but not over a fork.
 
     Args:
-        checkpoint: a verified checkpoint.
+        checkpoint: one whose `needed` files are verified. What a GPU needs beside them is verified here.
         device: "cpu"; "cuda"; or "auto": a GPU where onnxruntime-gpu finds one.
 
     Raises:
-        CheckpointError: a file that the tokenizer or ONNX Runtime cannot load, or an unknown encoding version.
+        CheckpointError: an altered file, one that cannot be loaded, or an unknown encoding version.
         DeviceError: no such device, or none that this checkpoint can run on.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: Device = "auto") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: Device = "cpu") -> None:
         manifest = checkpoint.manifest
         settings = encoding_settings(checkpoint)
         self._path = checkpoint.folder / ONNX
         try:
             tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
-            gpu_session = _gpu_session(checkpoint.folder / FLOAT_ONNX, device)
+            gpu_session = _gpu_session(checkpoint, device)
             self._session = gpu_session or _session(self._path, CORES)
             self.encoder = Encoder(tokenizer.result(), settings)
-        except DeviceError:
+        except ListeningError:
             raise
         except Exception as error:  # both libraries raise bare exceptions of their own
             raise CheckpointError(f"the model in {checkpoint.folder} cannot be loaded: {error}") from error
         self.device: Device = "cuda" if gpu_session else "cpu"
         """Where the model runs."""
         self._tokens_per_batch = TOKENS_PER_GPU_BATCH if gpu_session else TOKENS_PER_BATCH
+        self._lock = Lock()
+        self._pool: ThreadPoolExecutor | None = None
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._calibration = [manifest.calibration[label] for label in manifest.labels]
 
     def probabilities(self, items: Iterable[TurnInContext]) -> Iterator[NDArray[np.float32]]:
         """The calibrated probability of every label for each `(turns, index)`, in order, as an array of (labels,).
 
-        Reads ahead of what it yields by two thousand items at most, and keeps no more in memory.
+        Reads ahead of what it yields by two thousand items at most.
         """
         for logits in self._passed(items, self.encoder.encode_many):
             yield from calibrated(logits, self._calibration)
@@ -114,7 +117,8 @@ class Runtime:
         """
         if len(batches) == 1:
             return [cache(partial(self._run, self._session, batches[0]))]
-        futures = [self._pool.submit(self._run, self._core_session, batch) for batch in batches]
+        pool = self._shared_pool()
+        futures = [pool.submit(self._run, self._core_session, batch) for batch in batches]
         begun[:] = [*(future for future in begun if not future.done()), *futures]
         return [future.result for future in futures]
 
@@ -123,16 +127,16 @@ class Runtime:
         (logits,) = session.run(None, {name: arrays[name] for name in self._inputs})
         return np.asarray(logits)
 
-    @cached_property
-    def _core_session(self) -> ort.InferenceSession:
-        """What a batch on a core of its own runs in. Where only single turns are predicted, it takes no memory."""
-        return self._session if self.device == "cuda" else _session(self._path, threads=1)
+    def _shared_pool(self) -> ThreadPoolExecutor:
+        """The threads that all callers share, and the session that they run. Single turns need neither."""
+        with self._lock:
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
 
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
-
-        return ThreadPoolExecutor(1 if self.device == "cuda" else CORES)
+                on_gpu = self.device == "cuda"
+                self._core_session = self._session if on_gpu else _session(self._path, threads=1)
+                self._pool = ThreadPoolExecutor(1 if on_gpu else CORES)
+            return self._pool
 
 
 def calibrated(logits: NDArray[np.float32], calibration: Sequence[Calibration]) -> NDArray[np.float32]:
@@ -163,26 +167,31 @@ def encoding_settings(checkpoint: Checkpoint) -> EncodingSettings:
     return settings
 
 
-def _gpu_session(path: Path, device: Device) -> ort.InferenceSession | None:
+def _gpu_session(checkpoint: Checkpoint, device: Device) -> ort.InferenceSession | None:
     """The float model on a GPU; None where it is to run on the CPU.
 
     Raises:
+        CheckpointError: a file that it needs was altered.
         DeviceError: the device is no name of one, or "cuda" where that is not to be had.
     """
     if device not in get_args(Device):
         raise DeviceError(f"device must be one of {', '.join(get_args(Device))}, not {device!r}")
     if device == "cpu":
         return None
-    if path.is_file() and GPU_PROVIDER in ort.get_available_providers():
-        session = ort.InferenceSession(path, _options(), providers=[GPU_PROVIDER])
-        if GPU_PROVIDER in session.get_providers():  # without a device it falls back to the CPU
-            return session
+    reason = "onnxruntime finds none: it takes onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver"
+    if not checkpoint.has(FLOAT_ONNX, WEIGHTS):
+        reason = f"the checkpoint has no {FLOAT_ONNX} and {WEIGHTS}: export it anew, or download all of its folder"
+    elif GPU_PROVIDER in ort.get_available_providers():
+        checkpoint.verify(FLOAT_ONNX, WEIGHTS)
+        try:
+            session = ort.InferenceSession(
+                checkpoint.folder / FLOAT_ONNX, _options(), providers=[GPU_PROVIDER], enable_fallback=0
+            )
+            if GPU_PROVIDER in session.get_providers():  # without a device it would be the CPU
+                return session
+        except Exception as error:  # onnxruntime raises bare ones
+            reason = str(error)
     if device == "cuda":
-        reason = (
-            "onnxruntime finds none: it takes onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver"
-            if path.is_file()
-            else f"the checkpoint has no {FLOAT_ONNX}: export it anew, or take another"
-        )
         raise DeviceError(f"the model cannot run on a GPU: {reason}")
     return None
 

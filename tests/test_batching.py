@@ -1,6 +1,8 @@
 """How turns are run: in batches of one length, each different input once, and never too many at a time."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,33 @@ def test_a_stream_yields_while_it_is_read(bundled: ListeningClassifier) -> None:
     stream = bundled.predict_stream(turns())
     assert [next(stream).labels for _ in range(3)] == [("open_question",)] * 3
     assert read <= 2 * CHUNK_TURNS
+
+
+def test_what_nobody_waits_for_any_more_is_not_run(
+    bundled: ListeningClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = 0
+    run_batch = bundled._runtime._run
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal run
+        run += 1
+        return run_batch(*arguments)
+
+    monkeypatch.setattr(bundled._runtime, "_run", counted)
+    stream = bundled.predict_stream(f"{'What happened then? ' * (n % 20 + 1)} {n}" for n in range(3 * CHUNK_TURNS))
+    next(stream)
+    stream.close()
+    while (before := run) != (time.sleep(0.3), run)[1]:  # what has begun may end
+        pass
+    assert before < 2 * len(batches(map(turn, [5 * (n % 20 + 1) for n in range(CHUNK_TURNS)])))
+
+
+def test_threads_that_predict_lists_share_the_cores(conversations: list[Conversation]) -> None:
+    classifier = ListeningClassifier.from_pretrained()
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(classifier.predict_conversation, conversations[:6]))
+    assert found == [classifier.predict_conversation(conversation) for conversation in conversations[:6]]
 
 
 def test_a_stream_gives_all_predictions_before_a_bad_turn(bundled: ListeningClassifier) -> None:

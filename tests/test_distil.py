@@ -14,6 +14,7 @@ from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.base import keep_layers
 from listening_clf.finetune.data import draw, labelled_turns
 from listening_clf.finetune.distil import Teacher, without_annotations
+from tests.conftest import plain_encoder
 
 LABELS = tuple(Label)
 
@@ -61,7 +62,7 @@ def test_layers_are_kept_evenly_from_the_first_to_the_last(
 
 def test_layers_that_there_are_not_cannot_be_kept(bundled_folder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(bundled_folder)
-    with pytest.raises(TrainingError, match="layers is 7, but the base has 6"):
+    with pytest.raises(TrainingError, match=r"layers is 7, but the base has 6$"):
         keep_layers(model, 7)
 
 
@@ -102,3 +103,20 @@ def test_a_student_of_one_layer_learns_from_turns_that_nobody_annotated(
     assert len(model.bert.encoder.layer) == 1
     student = ListeningClassifier.from_pretrained(tmp_path / "student")
     assert len(student.predict_conversation(conversations[0])) == len(conversations[0].agent_turns)
+
+
+@pytest.mark.parametrize("architecture", ["Roberta", "MPNet", "DebertaV2", "ModernBert"])
+def test_a_model_of_fewer_layers_can_be_loaded_again(architecture: str, tiny_base: str, tmp_path: Path) -> None:
+    base = plain_encoder(architecture, tiny_base, tmp_path / "base")
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    keep_layers(model, 1)
+    model.save_pretrained(tmp_path / "one")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "one").config.num_hidden_layers == 1
+
+
+def test_unlabelled_conversations_without_a_teacher_are_refused(
+    tiny_base: str, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    config = TrainConfig(tiny_base, encoding=EncodingSettings(48, 128), mixed_precision="no")
+    with pytest.raises(TrainingError, match="teach nothing without a teacher"):
+        train(config, conversations[:8], conversations[8:16], tmp_path / "model", unlabelled=conversations[16:])

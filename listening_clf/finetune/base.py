@@ -96,12 +96,16 @@ def keep_layers(model: Any, count: int | None) -> None:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) == total
     ]
-    if len(stacks) != 1 or total is None or count > total:
-        raise TrainingError(f"layers is {count}, but the base has {total} layers that could be kept")
+    if len(stacks) != 1:
+        raise TrainingError(f"layers is {count}, but the base's layers cannot be told from its other parts")
+    if total is None or count > total:
+        raise TrainingError(f"layers is {count}, but the base has {total}")
     name, stack = stacks[0]
     kept = [round(position) for position in torch.linspace(0, total - 1, count).tolist()]
     model.set_submodule(name, torch.nn.ModuleList(stack[index] for index in kept))
     model.config.num_hidden_layers = count
+    if layer_types := getattr(model.config, "layer_types", None):
+        model.config.layer_types = [layer_types[index] for index in kept]
 
 
 def _start_head_as_identity(model: Any, is_new: Collection[str]) -> None:

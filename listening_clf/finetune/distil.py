@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from listening_clf.checkpoint import Calibration, Checkpoint
+from listening_clf.checkpoint import ONNX_DATA, Calibration, Checkpoint
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.data import LabelledTurn
@@ -39,6 +39,9 @@ class Teacher:
         if missing := [label for label in labels if label not in own]:
             raise TrainingError(f"the teacher {name!r} does not know {missing[0]!r}: its labels are {', '.join(own)}")
         self._runtime = Runtime(checkpoint)
+        self.training_data = [dict(data) for data in checkpoint.manifest.training_data]
+        """What it has seen labels of; so does, through it, the student."""
+        self.fingerprint = checkpoint.manifest.files[ONNX_DATA]
         self._columns = [own.index(label) for label in labels]
         self._weight = weight
 

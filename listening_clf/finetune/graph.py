@@ -58,7 +58,7 @@ def _without_mask(model: Any, inputs: dict[str, torch.Tensor]) -> None:
     try:
         model.set_attn_implementation(_UNMASKED)
         same = _close(model, inputs, expected)
-    except (TypeError, ValueError):  # older architectures have an attention of their own
+    except Exception:  # older architectures have an attention of their own
         same = False
     if not same:
         model.set_attn_implementation("eager")
@@ -78,7 +78,7 @@ def _read_first_token_only(model: Any, inputs: dict[str, torch.Tensor]) -> None:
     layers[-1] = _FirstTokenLayer(whole)
     try:
         same = _close(model, inputs, expected)
-    except (AttributeError, IndexError, RuntimeError, TypeError):  # its parts have other names, or fit otherwise
+    except Exception:  # its parts have other names, or fit together otherwise
         same = False
     if not same:
         layers[-1] = whole

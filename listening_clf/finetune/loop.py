@@ -99,11 +99,17 @@ def train(
         raise TrainingError(
             "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
         )
+    teacher = Teacher(config.teacher, labels, config.teacher_weight) if config.teacher else None
+    if unlabelled and not teacher:
+        raise TrainingError(
+            "conversations that nobody annotated teach nothing without a teacher: name one in the settings"
+        )
     identity = {
         **config.to_dict(),
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
         "data": _digest(train_data, dev_data, unlabelled),
+        "taught by": teacher.fingerprint if teacher else None,
     }
     state = RunState(output.with_name(output.name + ".run"), identity)
     if not resume:
@@ -114,8 +120,7 @@ def train(
     dev = encoded(dev_turns, encoder)
     keep_layers(model, config.layers)
     replay = Replay(labels if start.manifest and config.replay else ())
-    teacher = Teacher(config.teacher, labels, config.teacher_weight) if config.teacher else None
-    unannotated = [without_annotations(conversation, labels) for conversation in unlabelled] if teacher else []
+    unannotated = [without_annotations(conversation, labels) for conversation in unlabelled]
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     state.restore(accelerator)
     accelerator.init_trackers("")
@@ -167,7 +172,7 @@ def train(
                 start,
                 dev_turns,
                 output,
-                training_data=[*training_data, *replay.training_data],
+                training_data=[*training_data, *replay.training_data, *(teacher.training_data if teacher else ())],
                 describe=lambda manifest, metrics: (
                     model_card(manifest, metrics, output.name, start, config, train_turns) if card is None else card
                 ),

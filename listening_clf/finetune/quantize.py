@@ -48,14 +48,14 @@ def quantize(source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[
     for node in weight_products(model):
         graph.quantize_product(node, ranges[node.input[0]])
     for node in model.graph.node:
-        if node.op_type == "Gather" and graph.weights.get(node.input[0], np.empty(0)).ndim == 2:
+        if node.op_type == "Gather" and graph.has_table(node.input[0]):
             graph.quantize_table(node)
     graph.save(target)
 
 
 def weight_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The products of an activation with a weight matrix."""
-    weights = {initializer.name for initializer in model.graph.initializer}
+    weights = {initializer.name for initializer in model.graph.initializer if len(initializer.dims) == 2}
     return [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
 
 
@@ -116,6 +116,11 @@ class _Graph:
         self._quantized.add(activation)
         if bias:
             self._replaced[output] = []
+
+    def has_table(self, name: str) -> bool:
+        """Whether that is a table of embeddings."""
+        table = self.weights.get(name)
+        return table is not None and table.ndim == 2 and table.dtype == np.float32
 
     def quantize_table(self, node: onnx.NodeProto) -> None:
         """Look embeddings up as integers."""
