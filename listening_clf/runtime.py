@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from listening_clf.background import Background
 from listening_clf.batching import TOKENS_PER_BATCH, Pass, chunks
-from listening_clf.checkpoint import FLOAT_ONNX, ONNX, TOKENIZER, WEIGHTS, Calibration, Checkpoint
+from listening_clf.checkpoint import FLOAT_ONNX, ONNX, ONNX_DATA, TOKENIZER, WEIGHTS, Calibration, Checkpoint
 from listening_clf.conversation import TurnInContext
 from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingSettings, pad
 from listening_clf.errors import CheckpointError, DeviceError, ListeningError
@@ -57,11 +57,11 @@ class Runtime:
     def __init__(self, checkpoint: Checkpoint, device: Device = "cpu") -> None:
         manifest = checkpoint.manifest
         settings = encoding_settings(checkpoint)
-        self._path = checkpoint.folder / ONNX
+        self._checkpoint = checkpoint
         try:
             tokenizer = Background(lambda: Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)))
             gpu_session = _gpu_session(checkpoint, device)
-            self._session = gpu_session or _session(self._path, CORES)
+            self._session = gpu_session or _session(checkpoint.folder / ONNX, CORES)
             self.encoder = Encoder(tokenizer.result(), settings)
         except ListeningError:
             raise
@@ -133,9 +133,14 @@ class Runtime:
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # a single turn starts 12 ms sooner without
 
-                on_gpu = self.device == "cuda"
-                self._core_session = self._session if on_gpu else _session(self._path, threads=1)
-                self._pool = ThreadPoolExecutor(1 if on_gpu else CORES)
+                self._core_session, workers = self._session, 1
+                if self.device == "cpu":
+                    try:
+                        self._checkpoint.verify(ONNX, ONNX_DATA)
+                        self._core_session, workers = _session(self._checkpoint.folder / ONNX, threads=1), CORES
+                    except (CheckpointError, OSError):
+                        pass  # the folder has been replaced since: go on with what is loaded, batch after batch
+                self._pool = ThreadPoolExecutor(workers)
             return self._pool
 
 

@@ -1,8 +1,10 @@
 """How turns are run: in batches of one length, each different input once, and never too many at a time."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +105,16 @@ def test_what_nobody_waits_for_any_more_is_not_run(
     while (before := run) != (time.sleep(0.3), run)[1]:  # what has begun may end
         pass
     assert before < 2 * len(batches(map(turn, [5 * (n % 20 + 1) for n in range(CHUNK_TURNS)])))
+
+
+def test_a_model_whose_folder_is_replaced_goes_on_as_it_was_loaded(
+    bundled: ListeningClassifier, bundled_folder: Path, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    shutil.copytree(bundled_folder, tmp_path / "model")
+    classifier = ListeningClassifier.from_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model")
+    shutil.copytree(bundled_folder.with_name("tiny"), tmp_path / "model")
+    assert classifier.predict_conversation(conversations[0]) == bundled.predict_conversation(conversations[0])
 
 
 def test_threads_that_predict_lists_share_the_cores(conversations: list[Conversation]) -> None:
