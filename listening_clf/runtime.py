@@ -91,20 +91,19 @@ class Runtime:
     def _passed(self, items: Iterable[T], encode: Callable[[list[T]], list[Encoded]]) -> Iterator[NDArray[np.float32]]:
         """The logits of the items, a chunk at a time: while one is run, the next is read and encoded."""
         running: Wait | None = None
+        error: Exception | None = None
         begun: list[Future[NDArray[np.float32]]] = []
         one_pass = Pass(partial(self._start, begun=begun), self._tokens_per_batch)
         try:
-            for chunk, error in chunks(items):
+            for chunk, ended in chunks(items):
                 started = one_pass.begin(encode(chunk)) if chunk else None
                 if running:
                     yield running()
-                running = started
-                if error:
-                    if running:
-                        yield running()
-                    raise error
+                running, error = started, ended
             if running:
                 yield running()
+            if error:
+                raise error
         finally:
             for future in begun:  # whoever wants no more need not wait for the rest
                 future.cancel()
