@@ -38,8 +38,12 @@ FLOAT_ONNX = "model_float.onnx"
 """Beside the weights, as ONNX lets a graph read no file above its own folder. Older checkpoints have none."""
 
 CARD = "README.md"
+"""The only file that may be altered: people complete it, on the hub too, and nothing of it is run."""
 
 NEEDED_TO_PREDICT = (CONFIG, TOKENIZER, ONNX, ONNX_DATA)
+NEEDED_ON_GPU = (FLOAT_ONNX, WEIGHTS)
+"""Beside what predicting needs anywhere."""
+
 NEEDED_TO_TRAIN = (CONFIG, TOKENIZER, WEIGHTS)
 
 
@@ -168,35 +172,42 @@ class Checkpoint:
             _verify(self.folder, path, self.manifest.files[path])
 
     def verify_the_rest(self) -> None:
-        """Verify the files that were not `needed`, as far as they are there.
+        """Verify the files that were not `needed`, as far as they are there. The card may be another.
 
         Raises:
             CheckpointError: what is altered.
         """
         for path, expected in self.manifest.files.items():
-            if path not in self.needed and (self.folder / path).is_file():
+            if path not in (*self.needed, CARD) and (self.folder / path).is_file():
                 _verify(self.folder, path, expected)
 
     def copy_to(self, folder: str | Path) -> None:
-        """Copy the checkpoint's own files, and no others that may lie beside them.
+        """Copy the checkpoint's own files, verified, and no others that may lie beside them. The card may be another.
 
         Raises:
-            CheckpointError: a file is missing (a download for predicting has no weights for training), or something
-                other than a checkpoint stands at `folder`.
+            CheckpointError: a file is missing (a download for predicting has no weights for training) or altered, or
+                something other than a checkpoint stands at `folder`.
         """
         with new_folder(folder) as staging:
             for path in (MANIFEST, *self.manifest.files):
                 if not (self.folder / path).is_file():
                     raise CheckpointError(f"the checkpoint {self.folder} has no {path}, so its copy would not be whole")
+                if path not in (MANIFEST, CARD):
+                    self.verify(path)
                 (staging / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / path, staging / path)
+            if CARD in self.manifest.files and (card := sha256(staging / CARD)) != self.manifest.files[CARD]:
+                _dump(staging, replace(self.manifest, files={**self.manifest.files, CARD: card}))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Complete the manifest with the sha256 of every file in the folder, and write it there."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
-    text = json.dumps(replace(manifest, files=files).to_dict(), indent=2, ensure_ascii=False)
+    _dump(folder, replace(manifest, files={path.relative_to(folder).as_posix(): sha256(path) for path in paths}))
+
+
+def _dump(folder: Path, manifest: Manifest) -> None:
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from listening_clf import hub
 from listening_clf.background import Background
-from listening_clf.checkpoint import Checkpoint
+from listening_clf.checkpoint import NEEDED_ON_GPU, NEEDED_TO_PREDICT, Checkpoint
 from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns
 from listening_clf.errors import TurnError
+from listening_clf.hub.remote import Access
 
 if TYPE_CHECKING:
     from listening_clf.runtime import Device, Runtime
@@ -38,20 +39,34 @@ class ListeningClassifier:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path | None = None, *, revision: str | None = None, device: Device = "auto"
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        device: Device = "auto",
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
     ) -> ListeningClassifier:
-        """Load a model, verified file by file.
+        """Load a model, verified file by file. Of one on the Hugging Face hub, only what is needed is downloaded.
 
         Args:
-            name_or_path: the name of a bundled model (None: the default one), a checkpoint folder, or a hub id.
-            revision: a branch, tag or commit of the hub.
+            name_or_path: the name of a bundled model (None: the default one), a checkpoint folder, a hub id, or the
+                path or file:// URL of a model in a directory that serves as a hub; or NAME@REVISION of these.
+            revision: a branch, tag or commit of the hub; a ref or version of a directory. None: `main`.
             device: "cpu"; "cuda"; or "auto": a GPU where onnxruntime-gpu finds one.
+            token: for a private model on the hub. None: HF_TOKEN, or what `hf auth login` stored.
+            cache_dir: where downloads are kept. None: where HF_HOME or HF_HUB_CACHE says.
+            local_files_only: take what the cache has, and do not ask the hub.
 
         Raises:
-            CheckpointError: no such model, or one that is incomplete, altered or too new.
+            CheckpointError: no such model or revision, no right to it, or one that is incomplete, altered or too new.
             DeviceError: "cuda", where there is no GPU that the model can run on.
         """
-        checkpoint = Checkpoint.read(hub.locate(name_or_path, revision=revision))
+        access = Access(token, cache_dir, local_files_only)
+        source = hub.find(name_or_path, revision=revision, access=access)
+        needed = _needed_on(device) if source.is_remote else NEEDED_TO_PREDICT
+        checkpoint = Checkpoint.read(source.fetch(needed))
         verified, rest_verified = Background(checkpoint.verify), Background(checkpoint.verify_the_rest)
         import listening_clf.runtime  # noqa: F401 - takes longer than to verify what is loaded next
 
@@ -177,6 +192,34 @@ class ListeningClassifier:
         """
         self._checkpoint.copy_to(path)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Publish the model: to the Hugging Face hub, or into a directory that serves as one.
+
+        Args:
+            repo_id: org/name, or the path or file:// URL of the model in a directory.
+            private: who sees a repository that is made. None: as the account is set up.
+            revision: the branch, or a directory's ref, to publish to; made if there is none. None: `main`.
+            commit_message: what is new in this version.
+            token: one that may write. None: HF_TOKEN, or what `hf auth login` stored.
+
+        Returns:
+            NAME@REVISION with the commit or version, by which `from_pretrained` loads just these files.
+
+        Raises:
+            CheckpointError: this model was downloaded in part or altered; a name or a card that the hub refuses; no
+                right to write; no way to the hub; or `private` for a directory, which has its own permissions.
+        """
+        target = hub.destination(repo_id, revision=revision, access=Access(token))
+        return target.publish(self._checkpoint, message=commit_message, private=private)
+
     def _predict(self, items: Iterable[TurnInContext]) -> Iterator[Prediction]:
         thresholds = self._checkpoint.manifest.thresholds
         for row in self._runtime.probabilities(items):
@@ -209,6 +252,17 @@ def predict(text: Any, context: Any = None) -> Prediction | list[Prediction]:
 @cache
 def _default_classifier() -> ListeningClassifier:
     return ListeningClassifier.from_pretrained()
+
+
+def _needed_on(device: Device) -> tuple[str, ...]:
+    """The files that predicting needs on a device: a GPU runs others."""
+    from listening_clf.runtime import has_gpu
+
+    return (
+        (*NEEDED_TO_PREDICT, *NEEDED_ON_GPU)
+        if device == "cuda" or (device == "auto" and has_gpu())
+        else NEEDED_TO_PREDICT
+    )
 
 
 def _items(texts: Texts, contexts: object) -> list[TurnInContext]:

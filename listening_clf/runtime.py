@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from listening_clf.background import Background
 from listening_clf.batching import TOKENS_PER_BATCH, Pass, chunks
-from listening_clf.checkpoint import FLOAT_ONNX, ONNX, ONNX_DATA, TOKENIZER, WEIGHTS, Calibration, Checkpoint
+from listening_clf.checkpoint import FLOAT_ONNX, NEEDED_ON_GPU, ONNX, ONNX_DATA, TOKENIZER, Calibration, Checkpoint
 from listening_clf.conversation import TurnInContext
 from listening_clf.encoding import ENCODING_VERSION, Encoded, Encoder, EncodingSettings, pad
 from listening_clf.errors import CheckpointError, DeviceError, ListeningError
@@ -149,6 +149,11 @@ def calibrated(logits: NDArray[np.float32], calibration: Sequence[Calibration]) 
     return np.asarray(np.exp(-np.logaddexp(0, -(scale * logits + bias))))  # the sigmoid, without overflow
 
 
+def has_gpu() -> bool:
+    """Whether this onnxruntime can run a model on a GPU, if there is one."""
+    return GPU_PROVIDER in ort.get_available_providers()
+
+
 def encoding_settings(checkpoint: Checkpoint) -> EncodingSettings:
     """How the checkpoint's model reads turns.
 
@@ -183,10 +188,10 @@ def _gpu_session(checkpoint: Checkpoint, device: Device) -> ort.InferenceSession
     if device == "cpu":
         return None
     reason = "onnxruntime finds none: it takes onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver"
-    if not checkpoint.has(FLOAT_ONNX, WEIGHTS):
-        reason = f"the checkpoint has no {FLOAT_ONNX} and {WEIGHTS}: export it anew, or download all of its folder"
-    elif GPU_PROVIDER in ort.get_available_providers():
-        checkpoint.verify(FLOAT_ONNX, WEIGHTS)
+    if not checkpoint.has(*NEEDED_ON_GPU):
+        reason = f"the checkpoint has no {' and '.join(NEEDED_ON_GPU)}: export it anew, or download all of its folder"
+    elif has_gpu():
+        checkpoint.verify(*NEEDED_ON_GPU)
         try:
             session = ort.InferenceSession(
                 checkpoint.folder / FLOAT_ONNX, _options(), providers=[GPU_PROVIDER], enable_fallback=0

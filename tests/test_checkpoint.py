@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from listening_clf import CheckpointError, ListeningClassifier
-from listening_clf.checkpoint import MANIFEST, ONNX, ONNX_DATA, WEIGHTS, Checkpoint, new_folder, sha256, write_manifest
+from listening_clf.checkpoint import (
+    CARD,
+    MANIFEST,
+    ONNX,
+    ONNX_DATA,
+    WEIGHTS,
+    Checkpoint,
+    new_folder,
+    sha256,
+    write_manifest,
+)
 from listening_clf.hub import locate
 
 
@@ -102,11 +112,19 @@ def test_a_name_that_is_nothing_lists_what_there_is() -> None:
         locate("smal")
 
 
-def test_a_hub_that_is_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="the model org/name at revision v2 is no local folder and cannot be had"):
-        locate("org/name", revision="v2")
+def test_a_card_may_be_edited_and_is_saved_as_it_is(folder: Path, tmp_path: Path) -> None:
+    (folder / CARD).write_text("Ours.", encoding="utf-8")
+    ListeningClassifier.from_pretrained(folder).save_pretrained(tmp_path / "copy")
+    Checkpoint.open(tmp_path / "copy").verify(CARD)
+    assert (tmp_path / "copy" / CARD).read_text(encoding="utf-8") == "Ours."
+
+
+def test_an_altered_file_is_not_saved(folder: Path, tmp_path: Path) -> None:
+    classifier = ListeningClassifier.from_pretrained(folder)
+    (folder / WEIGHTS).write_bytes(b"other weights")
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} in {folder} is not the file that was saved"):
+        classifier.save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_saved_model_is_the_same_model(tmp_path: Path, bundled: ListeningClassifier, bundled_folder: Path) -> None:

@@ -502,9 +502,14 @@ def test_training_writes_a_card_of_what_was_done(
         conversations[:16],
         conversations[16:],
         tmp_path / "ours",
-        training_data=[{"name": "calls.csv", "licence": "not stated"}],
+        training_data=[
+            {"name": "calls.csv", "licence": "not stated"},
+            {"name": "org/calls:train", "licence": "not stated"},
+        ],
     )
     card = ModelCard.load(tmp_path / "ours" / "README.md")
+    assert card.data.datasets == ["org/calls"]
+    assert card.data.widget[0] == {"text": "What happened when you restarted it?"}
     assert card.data.tags == ["listening-clf", "onnx"]
     assert card.data.eval_results[0].metric_name == "Macro F1"
     assert "calls.csv" in card.text

@@ -1,4 +1,4 @@
-"""The command line: `listening-clf predict`, `train`, `evaluate`, `data check` and `labels`.
+"""The command line: `listening-clf predict`, `train`, `evaluate`, `data check`, `labels`, and `hub` in its own module.
 
 What a command needs is imported inside it, so that `--help` answers at once.
 """
@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,13 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from listening_clf import __version__
-from listening_clf.errors import ListeningError, TranscriptError
+from listening_clf.cli.endings import BAD_INPUT, plain_errors
+from listening_clf.cli.hub import hub_app
+from listening_clf.errors import TranscriptError
 
 if TYPE_CHECKING:
     from listening_clf.finetune import TrainConfig
-
-BAD_INPUT = 2
-"""The exit code for input that cannot be used; wrong options have the same."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +32,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before training on it.")
 app.add_typer(data_app, name="data")
+app.add_typer(hub_app, name="hub")
 
 AgentOption = Annotated[
     str | None,
@@ -57,7 +54,7 @@ ConfigOption = Annotated[
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option("--from", metavar="MODEL", help="The model to start from: bundled (small), a folder, or a hub id."),
+    typer.Option("--from", metavar="MODEL", help="The model to start from: bundled (small), a folder, or a hub's."),
 ]
 
 
@@ -94,7 +91,7 @@ def predict(
         typer.Argument(metavar="FILE", help="WebVTT, JSONL or CSV; - or none is standard input.", show_default=False),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another model: a folder, or its id on the Hugging Face hub.")
+        str | None, typer.Option(metavar="NAME", help="Another model: a folder, or a hub's (listening-clf hub --help).")
     ] = None,
     agent: AgentOption = None,
     output_format: Annotated[
@@ -145,7 +142,7 @@ def predict(
         skipped += 1
         typer.echo(f"Skipped: {error}", err=True)
 
-    with _errors():
+    with plain_errors():
         classifier = ListeningClassifier.from_pretrained(model)
         writer = display.WRITERS[output_format](classifier.labels)
         with display.progress_bar() as bar:
@@ -213,7 +210,7 @@ def train(
     The same command with --resume goes on from the last checkpoint of the run, which lies in DIR.run until the model
     is complete.
     """
-    with _errors(resumable=True):
+    with plain_errors(resumable=True):
         from accelerate import PartialState
         from rich.console import Console
         from transformers.utils import logging as transformers_logging
@@ -257,7 +254,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="The model: bundled (small), a folder, or a hub id.")],
+    model: Annotated[str, typer.Argument(help="The model: bundled (small), a folder, or a hub's.")],
     data: DataArgument,
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Another model, to compare with on the same turns.")
@@ -283,7 +280,7 @@ def evaluate(
 
     Data have the shapes that [cyan]listening-clf train --help[/cyan] describes. What nobody looked for is left out.
     """
-    with _errors():
+    with plain_errors():
         from listening_clf.classifier import ListeningClassifier
         from listening_clf.finetune.comparison import compare
         from listening_clf.finetune.evaluation import evaluate as measure
@@ -337,7 +334,7 @@ def data_check(
     given. [cyan]listening-clf train[/cyan] makes the same checks, and takes the same options. Exits with 2 if something
     cannot be trained on.
     """
-    with _errors():
+    with plain_errors():
         from listening_clf.finetune.check import check_sources
         from listening_clf.finetune.findings import print_findings
         from listening_clf.finetune.start import Start
@@ -371,33 +368,3 @@ def _settings(config: Path | None, base: str | None) -> TrainConfig:
 
     settings = TrainConfig() if config is None else TrainConfig.from_yaml(config)
     return settings if base is None else replace(settings, base=base)
-
-
-@contextmanager
-def _errors(*, resumable: bool = False) -> Iterator[None]:
-    """End in one sentence where something is wrong with the input, the disk, or what is installed."""
-    try:
-        yield
-    except ListeningError as error:
-        _say_error(str(error))
-        raise typer.Exit(BAD_INPUT) from None
-    except BrokenPipeError:
-        raise
-    except ImportError as error:
-        _say_error(f'{error.name or error} is missing: pip install "listening-clf[train]"')
-        raise typer.Exit(1) from None
-    except OSError as error:
-        _say_error(f"the results cannot be written ({error.strerror or error})")
-        # What is still buffered cannot be written at the exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        if resumable:
-            typer.echo("Stopped. The same command with --resume goes on.", err=True)
-        raise
-
-
-def _say_error(problem: str) -> None:
-    """Say it once, where several processes of one run have it."""
-    if os.environ.get("RANK", "0") == "0":
-        typer.echo(f"Error: {problem}", err=True)

@@ -29,8 +29,8 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         TrainingError: the base cannot be loaded, has no fast tokenizer, or reads fewer tokens than the encoding makes.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(start.source)
-        architecture = AutoConfig.from_pretrained(start.source)
+        tokenizer = AutoTokenizer.from_pretrained(start.source, trust_remote_code=False)
+        architecture = AutoConfig.from_pretrained(start.source, trust_remote_code=False)
         own_labels = tuple(architecture.id2label[i] for i in range(architecture.num_labels))
         shared = set(own_labels) & set(start.labels)
         if not shared:
@@ -45,6 +45,7 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
             # On a CPU in bfloat16, the fused attention's backward pass takes twice as long as the plain one's.
             attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
             use_safetensors=True,
+            trust_remote_code=False,  # otherwise a base with code of its own has people asked whether to run it
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +16,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from listening_clf.checkpoint import Manifest
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.metrics import LabelMetrics, macro_f1
+from listening_clf.hub.card import read_card
+from listening_clf.hub.remote import TAG
 
 if TYPE_CHECKING:
     from listening_clf.finetune.data import LabelledTurn
     from listening_clf.finetune.start import Start
 
-TAG = "listening-clf"
-"""What models of this library are found by on the hub."""
+_EXAMPLES = (
+    "What happened when you restarted it?",
+    "That must be frustrating after waiting all week.",
+    "So you were charged twice for the same order.",
+)
+"""What the model's page on the hub offers to try. There a turn has no context."""
 
 
 def model_card(
@@ -54,7 +61,7 @@ def model_card(
     )
     environment.filters["figure"] = _figure
     return environment.get_template("card.md.j2").render(
-        front_matter=_front_matter(name, settings["base"], metrics, turns).to_yaml(),
+        front_matter=_front_matter(name, settings["base"], start, manifest, metrics, turns).to_yaml(),
         name=name,
         base=settings["base"],
         start=start,
@@ -69,14 +76,22 @@ def model_card(
     )
 
 
-def _front_matter(name: str, base: str, metrics: Mapping[str, LabelMetrics], turns: int) -> ModelCardData:
+def _front_matter(
+    name: str, base: str, start: Start, manifest: Manifest, metrics: Mapping[str, LabelMetrics], turns: int
+) -> ModelCardData:
+    """What the hub reads. Licence and language are those of the base, where it is a model of this library."""
+    of_base = read_card(Path(start.source)) if start.manifest else ModelCardData()
     figures = {"Macro F1": macro_f1(metrics)}
     figures |= {f"F1 of {label}": measured.f1 for label, measured in metrics.items() if measured.support}
     return ModelCardData(
+        license=of_base.license,
+        language=of_base.language,
         library_name="listening_clf",
         pipeline_tag="text-classification",
         tags=[TAG, "onnx"],
-        base_model=base if base.count("/") == 1 else None,
+        datasets=[id for id in (_hub_id(data["name"]) for data in manifest.training_data) if id] or None,
+        base_model=_hub_id(base) or of_base.base_model,
+        widget=[{"text": text} for text in _EXAMPLES],
         model_name=name,
         eval_results=[
             EvalResult(
@@ -90,6 +105,12 @@ def _front_matter(name: str, base: str, metrics: Mapping[str, LabelMetrics], tur
             for figure, value in figures.items()
         ],
     )
+
+
+def _hub_id(name: str) -> str | None:
+    """The id on the hub in a name with a revision or a split behind it; None where there is none."""
+    id = re.split("[@:]", name)[0]
+    return id if id.count("/") == 1 and not id.startswith((".", "/")) else None
 
 
 def _counts(turns: Sequence[LabelledTurn]) -> list[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ class Start:
     name: str
     """The base as the config names it."""
     source: str
-    """What transformers loads it by: a folder, or the hub id of a plain encoder."""
+    """The folder that transformers loads it from."""
     labels: tuple[str, ...]
     encoding: EncodingSettings
     manifest: Manifest | None
@@ -37,7 +37,7 @@ class Start:
             CheckpointError: there is none, or it is a listening_clf checkpoint that lacks a file, was altered, or reads
                 turns in another way than this version.
         """
-        source = locate_base(config.base)
+        source = str(locate_base(config.base))
         labels: tuple[str, ...] = tuple(label.value for label in Label)
         encoding = EncodingSettings()
         manifest = None
@@ -58,7 +58,8 @@ class Start:
             else:  # as `load_base` does: some encoders have a tokenizer that is converted when it is loaded
                 from transformers import AutoTokenizer
 
-                tokenizer = Tokenizer.from_str(AutoTokenizer.from_pretrained(self.source).backend_tokenizer.to_str())
+                own = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
+                tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
         except Exception as error:  # the libraries raise bare ones
             raise TrainingError(f"the tokenizer of the base model {self.name!r} cannot be read: {error}") from error
         tokenizer.add_special_tokens(list(MARKS))

@@ -1,0 +1,133 @@
+"""What is known of a model without loading it: its manifest, its card, its files and revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_PREDICT, Checkpoint, Manifest, sha256
+from listening_clf.hub.card import read_card
+from listening_clf.hub.directory import DirectoryModel
+from listening_clf.hub.remote import HubModel, Published
+from listening_clf.hub.source import Source
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+State: TypeAlias = Literal["as published", "altered", "missing", "not downloaded", "edited", "not listed"]
+"""How a file compares with the manifest. A card may be edited, and what is not listed is never loaded."""
+
+WRONG: tuple[State, ...] = ("altered", "missing")
+
+
+class FileState(NamedTuple):
+    """How one file of a folder compares with the manifest."""
+
+    path: str
+    state: State
+    expected: str | None
+    """The sha256 in the manifest; None where it lists no such file."""
+    found: str | None
+    """The sha256 of the file; None where there is none, or none is expected."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model."""
+
+    name: str
+    revision: str | None
+    """The commit or version that the name stands for; None where it has none."""
+    manifest: Manifest
+    card: ModelCardData
+    sizes: Mapping[str, int]
+    """Bytes of each file of the model, downloaded or not."""
+    revisions: Mapping[str, str]
+    """What there is beside it: names of branches, tags or refs, and the commit or version of each."""
+    history: Sequence[Published]
+    """What was published to the revision, the last first."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of its files."""
+        return sum(self.sizes.values())
+
+    @property
+    def size_to_predict(self) -> int:
+        """Bytes of what is downloaded to predict."""
+        return sum(self.sizes.get(path, 0) for path in (MANIFEST, *NEEDED_TO_PREDICT))
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """What the card says that the model reaches: for each data set, the metrics by name."""
+        metrics: dict[str, dict[str, float]] = {}
+        for result in self.card.eval_results or []:
+            metrics.setdefault(result.dataset_name, {})[result.metric_name or result.metric_type] = result.metric_value
+        return metrics
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "license": self.card.license,
+            "language": self.card.language,
+            "base_model": self.card.base_model,
+            "metrics": self.metrics,
+            "size": self.size,
+            "size_to_predict": self.size_to_predict,
+            "sizes": dict(self.sizes),
+            "revisions": dict(self.revisions),
+            "history": [it._asdict() for it in self.history],
+            **self.manifest.to_dict(),
+        }
+
+
+def facts_of(source: Source) -> Facts:
+    """What is known of a model. Of one on the hub, only the manifest, the config and the card are downloaded.
+
+    Raises:
+        CheckpointError: it cannot be had, or is no checkpoint of this library.
+    """
+    from huggingface_hub import is_offline_mode
+
+    folder = source.fetch((CONFIG, CARD))
+    manifest = Checkpoint.read(folder, (CONFIG,)).manifest
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    revision: str | None = None
+    revisions: Mapping[str, str] = {}
+    history: Sequence[Published] = ()
+    if isinstance(source, DirectoryModel):
+        revision, revisions, history = source.resolve(), source.refs(), source.history()
+    elif isinstance(source, HubModel):
+        revision = folder.name  # the cache calls a snapshot by its commit
+        if not is_offline_mode():
+            revisions, history = source.revisions(), source.history()
+            sizes = {it.rfilename: it.size or 0 for it in source.info().siblings or []}
+    sizes = {path: size for path, size in sizes.items() if path in (MANIFEST, *manifest.files)}
+    return Facts(source.name, revision, manifest, read_card(folder), sizes, revisions, history)
+
+
+def compare_files(source: Source) -> list[FileState]:
+    """Compare every file of a model with its manifest. Of one on the hub: what the cache has of it.
+
+    Raises:
+        CheckpointError: the manifest cannot be read, or is not the one of the version that was asked for.
+    """
+    folder = source.fetch(())
+    manifest = Checkpoint.read(folder, ()).manifest
+    states = [_compared(folder, path, expected, source.is_remote) for path, expected in manifest.files.items()]
+    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    states += [FileState(it, "not listed", None, None) for it in present if it not in (MANIFEST, *manifest.files)]
+    return states
+
+
+def _compared(folder: Path, path: str, expected: str, is_remote: bool) -> FileState:
+    if not (folder / path).is_file():
+        return FileState(path, "not downloaded" if is_remote else "missing", expected, None)
+    found = sha256(folder / path)
+    if found == expected:
+        return FileState(path, "as published", expected, found)
+    return FileState(path, "edited" if path == CARD else "altered", expected, found)

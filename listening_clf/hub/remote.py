@@ -1,0 +1,244 @@
+"""The Hugging Face hub, by its own client: its cache, its environment variables (HF_ENDPOINT, HF_HUB_OFFLINE,
+HF_TOKEN), its progress bars.
+
+huggingface_hub is imported where it is used: to load a model that lies on this machine takes a third of the time that
+the import takes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from listening_clf.checkpoint import MANIFEST, Checkpoint
+from listening_clf.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from huggingface_hub import CachedRepoInfo, HfApi, ModelInfo
+
+TAG = "listening-clf"
+"""What models of this library are found by on the hub."""
+
+MAIN = "main"
+
+
+class Access(NamedTuple):
+    """How the hub is asked."""
+
+    token: str | None = None
+    """None: HF_TOKEN, or the one that `hf auth login` stored."""
+    cache_dir: str | Path | None = None
+    """None: the cache that HF_HOME or HF_HUB_CACHE names."""
+    local_files_only: bool = False
+    """Take what the cache has, and do not ask the hub."""
+    force_download: bool = False
+    """Download even what the cache has."""
+
+
+DEFAULT_ACCESS = Access()
+
+
+class Published(NamedTuple):
+    """One time that a model was published."""
+
+    time: str
+    """In ISO 8601, UTC."""
+    version: str
+    """The commit or version: who names it gets these very files, whatever is published later."""
+    message: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the hub, at a branch, tag or commit (None: `main`)."""
+
+    repo_id: str
+    revision: str | None = None
+    access: Access = DEFAULT_ACCESS
+    is_remote = True
+
+    @property
+    def name(self) -> str:
+        """NAME or NAME@REVISION."""
+        return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
+
+    def fetch(self, needed: Sequence[str] | None) -> Path:
+        """The folder in the cache, after the manifest and the needed files that it lacks (None: all) are downloaded.
+
+        Raises:
+            CheckpointError: no such model or revision, no right to it, or no way to the hub and not in the cache.
+        """
+        import huggingface_hub
+
+        with self._explained():
+            folder = huggingface_hub.snapshot_download(
+                self.repo_id,
+                revision=self.revision,
+                allow_patterns=None if needed is None else [MANIFEST, *needed],
+                **self.access._asdict(),
+            )
+        return Path(folder)
+
+    def info(self) -> ModelInfo:
+        """What the hub says of the model: its commit, whether it is private, its files and their sizes.
+
+        Raises:
+            CheckpointError: as of `fetch`; the cache cannot answer.
+        """
+        with self._explained():
+            return self._api().model_info(self.repo_id, revision=self.revision, files_metadata=True)
+
+    def revisions(self) -> dict[str, str]:
+        """The model's branches and tags, and the commit of each.
+
+        Raises:
+            CheckpointError: as of `fetch`; the cache cannot answer.
+        """
+        with self._explained():
+            refs = self._api().list_repo_refs(self.repo_id)
+        return {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
+
+    def history(self) -> list[Published]:
+        """The commits of the revision, the last first.
+
+        Raises:
+            CheckpointError: as of `fetch`; the cache cannot answer.
+        """
+        with self._explained():
+            commits = self._api().list_repo_commits(self.repo_id, revision=self.revision)
+        return [
+            Published(it.created_at.isoformat(timespec="seconds"), it.commit_id, it.title, ", ".join(it.authors))
+            for it in commits
+        ]
+
+    def publish(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        message: str | None = None,
+        private: bool | None = None,
+    ) -> str:
+        """Upload the checkpoint as one commit to the revision, a branch; repository and branch are made if need be.
+
+        Returns:
+            NAME@COMMIT, by which these very files are had, whatever is published later.
+
+        Raises:
+            CheckpointError: the checkpoint is not whole or was altered, the hub refuses it or its card, or cannot be
+                reached.
+        """
+        api = self._api()
+        with tempfile.TemporaryDirectory() as scratch, self._explained("published to"):
+            staging = Path(scratch) / "model"
+            checkpoint.copy_to(staging)
+            api.create_repo(self.repo_id, private=private, exist_ok=True)
+            if self.revision is not None:
+                api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=self.repo_id,
+                folder_path=staging,
+                revision=self.revision,
+                commit_message=message or "Upload model with listening_clf",
+                # What the last version had and this one has not; files of other kinds are somebody's own.
+                delete_patterns=sorted(self._published_files(api) - set(checkpoint.manifest.files)) or None,
+            )
+        return f"{self.repo_id}@{commit.oid}"
+
+    def _published_files(self, api: HfApi) -> set[str]:
+        """The files that the manifest on the hub lists."""
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            manifest = api.hf_hub_download(self.repo_id, MANIFEST, revision=self.revision)
+            return set(json.loads(Path(manifest).read_text(encoding="utf-8"))["files"])
+        except (EntryNotFoundError, ValueError, KeyError, TypeError):  # there is none, or none that is one
+            return set()
+
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.access.token)
+
+    @contextmanager
+    def _explained(self, aim: str = "had from") -> Iterator[None]:
+        """Say in one sentence what is wrong, and what to do."""
+        from huggingface_hub import errors
+
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except errors.GatedRepoError as error:
+            raise CheckpointError(
+                f"the model {self.repo_id} is given to those who accept its terms: do so on its page on the hub, with "
+                "the account whose token is used"
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise CheckpointError(
+                f"the model {self.repo_id} is no local folder, and the hub shows none of that name: it may be private; "
+                "then log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise CheckpointError(
+                f"the model {self.repo_id} has no revision {self.revision!r}{self._known_revisions()}"
+            ) from error
+        except errors.LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"the model {self.name} is no local folder, and not in the cache, and {self._why_not_asked(error)}"
+            ) from error
+        except Exception as error:  # the client's own, the HTTP library's, the file system's
+            raise CheckpointError(f"the model {self.name} cannot be {aim} the hub: {_reason(error)}") from error
+
+    def _known_revisions(self) -> str:
+        try:
+            return f": it has {', '.join(self.revisions())}, and its commits"
+        except CheckpointError:  # what is wrong is said already
+            return ""
+
+    def _why_not_asked(self, error: Exception) -> str:
+        from huggingface_hub import constants
+
+        if self.access.local_files_only:
+            return "the hub was not to be asked (local_files_only)"
+        if constants.is_offline_mode():
+            return "the hub is not asked while HF_HUB_OFFLINE is set"
+        return f"the hub cannot be reached: {_reason(error.__cause__ or error)}"
+
+
+def cached_models(cache_dir: str | Path | None = None) -> list[CachedRepoInfo]:
+    """The models of this library in the cache."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir(cache_dir).repos
+    except CacheNotFound:
+        return []
+    own = (repo for repo in repositories if any((it.snapshot_path / MANIFEST).exists() for it in repo.revisions))
+    return sorted(own, key=lambda repo: repo.repo_id)
+
+
+def published_models(search: str | None = None, *, limit: int = 50) -> list[ModelInfo]:
+    """The models on the hub that carry this library's tag, most downloaded first.
+
+    Raises:
+        CheckpointError: the hub cannot be reached, or refuses to answer.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        return list(HfApi().list_models(filter=TAG, search=search, sort="downloads", limit=limit))
+    except Exception as error:
+        raise CheckpointError(f"the hub cannot be asked for its models: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the server says of it, or else the first line of what the client says."""
+    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    return said.strip().partition("\n")[0]
