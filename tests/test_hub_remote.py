@@ -228,7 +228,7 @@ def test_what_is_not_in_the_cache_says_why_the_hub_was_not_asked(
     tiny.push_to_hub(NAME)
     shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
     missing = f"the model {NAME} is no local folder, and not in the cache, and the hub "
-    assert problem(local_files_only=True) == f"{missing}was not to be asked (local_files_only)"
+    assert problem(local_files_only=True) == f"{missing}is not asked here: `listening-clf hub pull` downloads it"
     with server.unreachable():
         assert problem().startswith(f"{missing}cannot be reached: ")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

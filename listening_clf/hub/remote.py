@@ -205,7 +205,7 @@ class HubModel:
         from huggingface_hub import constants
 
         if self.access.local_files_only:
-            return "the hub was not to be asked (local_files_only)"
+            return "the hub is not asked here: `listening-clf hub pull` downloads it"
         if constants.is_offline_mode():
             return "the hub is not asked while HF_HUB_OFFLINE is set"
         return f"the hub cannot be reached: {_reason(error.__cause__ or error)}"
@@ -230,9 +230,11 @@ def published_models(search: str | None = None, *, limit: int = 50) -> list[Mode
     Raises:
         CheckpointError: the hub cannot be reached, or refuses to answer.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.utils import get_session
 
     try:
+        get_session().head(constants.ENDPOINT)  # the listing itself is tried for 23 s where there is no network
         return list(HfApi().list_models(filter=TAG, search=search, sort="downloads", limit=limit))
     except Exception as error:
         raise CheckpointError(f"the hub cannot be asked for its models: {_reason(error)}") from error
