@@ -230,8 +230,7 @@ def published_models(search: str | None = None, *, limit: int = 50) -> list[Mode
     Raises:
         CheckpointError: the hub cannot be reached, or refuses to answer.
     """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import HfApi, constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT)  # the listing itself is tried for 23 s where there is no network
