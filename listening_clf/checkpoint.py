@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 MANIFEST = "listening_clf.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 ONNX = "onnx/model.onnx"
 ONNX_DATA = "onnx/model.onnx.data"
 """The graph's weights. Apart from it they are mapped into memory, not copied: a model starts sooner and takes less."""
@@ -44,7 +45,7 @@ NEEDED_TO_PREDICT = (CONFIG, TOKENIZER, ONNX, ONNX_DATA)
 NEEDED_ON_GPU = (FLOAT_ONNX, WEIGHTS)
 """Beside what predicting needs anywhere."""
 
-NEEDED_TO_TRAIN = (CONFIG, TOKENIZER, WEIGHTS)
+NEEDED_TO_TRAIN = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS)
 
 
 class Calibration(NamedTuple):
@@ -106,10 +107,12 @@ class Manifest:
             return cls(
                 labels=labels,
                 thresholds={label: _probability(data["thresholds"][label]) for label in labels},
-                calibration={label: Calibration(**data["calibration"][label]) for label in labels},
+                calibration={label: _calibration(**data["calibration"][label]) for label in labels},
                 encoding=dict(data["encoding"]),
                 codebook_version=None if data["codebook_version"] is None else str(data["codebook_version"]),
-                training_data=tuple(dict(entry) for entry in data["training_data"]),
+                training_data=tuple(
+                    {"name": str(entry["name"]), "licence": str(entry["licence"])} for entry in data["training_data"]
+                ),
                 files={_inside(path): str(digest) for path, digest in data["files"].items()},
                 format_version=version,
             )
@@ -147,12 +150,17 @@ class Checkpoint:
             CheckpointError: what is missing, malformed or too new.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         for path in needed:
             if not (folder / path).is_file():
                 raise CheckpointError(f"the checkpoint {folder} has no {path}")
             if path not in manifest.files:
                 raise CheckpointError(f"{MANIFEST} in {folder} has no sha256 of {path}, so it cannot be verified")
+        for file in (folder / ONNX).parent.glob("*"):
+            if (name := file.relative_to(folder).as_posix()) not in manifest.files:
+                raise CheckpointError(
+                    f"{MANIFEST} in {folder} does not list {name}, which a graph could read weights from: remove it"
+                )
         config = _read_json(folder / CONFIG)
         if config.get("id2label") != {str(i): label for i, label in enumerate(manifest.labels)}:
             raise CheckpointError(f"{CONFIG} and {MANIFEST} in {folder} do not name the same labels in the same order")
@@ -182,22 +190,45 @@ class Checkpoint:
                 _verify(self.folder, path, expected)
 
     def copy_to(self, folder: str | Path) -> None:
-        """Copy the checkpoint's own files, verified, and no others that may lie beside them. The card may be another.
+        """Write the checkpoint to `folder`, which appears there whole, in place of an older one, or not at all.
 
         Raises:
-            CheckpointError: a file is missing (a download for predicting has no weights for training) or altered, or
-                something other than a checkpoint stands at `folder`.
+            CheckpointError: as of `copy_into`, or something other than a checkpoint stands at `folder`.
         """
         with new_folder(folder) as staging:
-            for path in (MANIFEST, *self.manifest.files):
-                if not (self.folder / path).is_file():
-                    raise CheckpointError(f"the checkpoint {self.folder} has no {path}, so its copy would not be whole")
-                if path not in (MANIFEST, CARD):
-                    self.verify(path)
-                (staging / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.folder / path, staging / path)
-            if CARD in self.manifest.files and (card := sha256(staging / CARD)) != self.manifest.files[CARD]:
-                _dump(staging, replace(self.manifest, files={**self.manifest.files, CARD: card}))
+            self.copy_into(staging)
+
+    def copy_into(self, folder: Path) -> None:
+        """Copy the checkpoint's own files, and no others that may lie beside them, and verify the copies.
+
+        The card may be another than the manifest says: the copy's manifest has it as it is.
+
+        Raises:
+            CheckpointError: a file is missing (a download for predicting has no weights for training) or was altered,
+                or stands for one outside of the checkpoint.
+        """
+        files = dict(self.manifest.files)
+        for path, expected in files.items():
+            source, copy = self.folder / path, folder / path
+            if not source.is_file():
+                raise CheckpointError(
+                    f"the checkpoint {self.folder} has no {path}, so its copy would not be whole; of a model on a hub, "
+                    "`listening-clf hub pull` downloads all"
+                )
+            self._check_own(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            if path == CARD:
+                files[path] = sha256(copy)
+            else:
+                _verify(folder, path, expected)
+        _dump(folder, replace(self.manifest, files=files))
+
+    def _check_own(self, path: Path) -> None:
+        """Check that a link does not lead to a file of somebody else's, which would be given away with the copy."""
+        own = self.folder.parent.parent if self.folder.parent.name == "snapshots" else self.folder  # the hub's cache
+        if not path.resolve().is_relative_to(own.resolve()):
+            raise CheckpointError(f"{path} is a link that leads out of the checkpoint, to {path.resolve()}")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -240,7 +271,7 @@ def check_replaceable(path: Path) -> None:
     """
     if not path.exists():
         return
-    own = {MANIFEST, *_read_manifest(path).files} if (path / MANIFEST).is_file() else set()
+    own = {MANIFEST, *read_manifest(path).files} if (path / MANIFEST).is_file() else set()
     if not path.is_dir() or (not own and any(path.iterdir())):
         raise CheckpointError(f"{path} is there already and is no checkpoint: name another folder, or empty it first")
     found = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
@@ -255,7 +286,10 @@ def sha256(path: Path) -> str:
 
 
 def _verify(folder: Path, path: str, expected: str) -> None:
-    found = sha256(folder / path)
+    try:
+        found = sha256(folder / path)
+    except OSError as error:
+        raise CheckpointError(f"{path} in {folder} cannot be read: {error.strerror or error}") from error
     if found != expected:
         raise CheckpointError(
             f"{path} in {folder} is not the file that was saved (sha256 {found[:12]}…, expected {expected[:12]}…): "
@@ -263,7 +297,12 @@ def _verify(folder: Path, path: str, expected: str) -> None:
         )
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a checkpoint folder.
+
+    Raises:
+        CheckpointError: there is none, or it is malformed or too new.
+    """
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}")
     if not (folder / MANIFEST).is_file():
@@ -285,6 +324,10 @@ def _probability(value: Any) -> float:
     if not 0 <= value <= 1:  # false for NaN, too
         raise ValueError(f"{value} is no probability")
     return float(value)
+
+
+def _calibration(scale: Any, bias: Any) -> Calibration:
+    return Calibration(float(scale), float(bias))
 
 
 def _inside(path: str) -> str:

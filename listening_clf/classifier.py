@@ -13,7 +13,7 @@ from listening_clf.background import Background
 from listening_clf.checkpoint import NEEDED_ON_GPU, NEEDED_TO_PREDICT, Checkpoint
 from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns
 from listening_clf.errors import TurnError
-from listening_clf.hub.remote import Access
+from listening_clf.hub.common import Access
 
 if TYPE_CHECKING:
     from listening_clf.runtime import Device, Runtime

@@ -88,6 +88,12 @@ def test_pull_writes_a_folder(tmp_path: Path) -> None:
     result = run("pull", f"{tmp_path / 'calls'}@main", "--output", tmp_path / "copy")
     assert result.stdout.strip() == str(tmp_path / "copy")
     assert run("verify", tmp_path / "copy").exit_code == 0
+    assert run("pull", tmp_path / "calls", "--output", tmp_path / "copy").exit_code == 0
+    other = run("pull", "small", "--output", tmp_path / "copy")
+    assert (other.exit_code, other.stderr.strip()) == (
+        2,
+        f"Error: {tmp_path / 'copy'} has another model: name another folder, or delete that one first",
+    )
 
 
 def test_verify_explains_what_differs(mine: Path) -> None:
@@ -105,6 +111,23 @@ def test_verify_explains_what_differs(mine: Path) -> None:
     assert states["notes.txt"] == "not listed"
     assert states[WEIGHTS] == "as published"
     assert "2 files of 9 not as published: the model is refused" in " ".join(run("verify", mine).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "front_matter",
+    [
+        "license: 5\nlanguage: [en, no]\nbase_model: {a: 1}\ntags: x",
+        "model-index:\n- name: x\n  results:\n  - task: {type: t}\n    dataset: {type: d, name: d}\n"
+        "    metrics: [{type: f1, value: '0.8'}, {type: f1, value: {a: 1}}]",
+        "license: [",
+    ],
+)
+def test_a_strange_card_hides_nothing_else(mine: Path, front_matter: str) -> None:
+    (mine / CARD).write_text(f"---\n{front_matter}\n---\n", encoding="utf-8")
+    for arguments in (("info", mine), ("info", mine, "--json"), ("diff", "small", mine)):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+    assert "version 1.1" in run("info", mine).stdout
 
 
 def test_an_edited_card_is_as_it_may_be(mine: Path) -> None:

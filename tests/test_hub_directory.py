@@ -14,6 +14,7 @@ import pytest
 
 from listening_clf import CheckpointError, ListeningClassifier
 from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, ONNX_DATA, Checkpoint
+from listening_clf.finetune.start import locate_base
 from listening_clf.hub import BUNDLED, destination, find, locate
 from listening_clf.hub.directory import DirectoryModel, models_in
 from tests.conftest import ROOT
@@ -92,7 +93,7 @@ def test_a_card_may_be_edited_before_it_is_published(model: DirectoryModel, tmp_
         card.write("\nAsk us before you use it.\n")
     model.publish(tiny)
     model.publish(Checkpoint.read(folder))
-    published = Checkpoint.open(model.fetch())
+    published = Checkpoint.open(model.fetch(None))
     assert "Ask us" in (published.folder / CARD).read_text(encoding="utf-8")
     published.verify(CARD)
     assert len(model.versions()) == 2
@@ -113,26 +114,96 @@ def test_a_ref_has_a_name_that_stays_in_its_folder_and_is_no_id(
     assert not model.folder.exists()
 
 
-def test_a_ref_that_leads_out_of_the_directory_is_refused(model: DirectoryModel, tiny: Checkpoint) -> None:
+def test_what_is_no_ref_is_none(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
-    (model.folder / "refs" / "main").write_text("../../../secret\n")
-    assert "holds no version's id" in problem(str(model.folder))
+    (model.folder / "refs" / "out").write_text("../../../secret\n")
+    (model.folder / "refs" / "latin").write_bytes(b"\xe9")
+    (model.folder / "refs" / "heads").mkdir()
+    assert list(model.refs()) == ["main"]
+    assert problem(str(model.folder), "out") == f"{model.folder} has no revision 'out': it has main"
+
+
+def test_a_ref_cannot_stand_for_another_version_s_id(
+    model: DirectoryModel, small: Checkpoint, tiny: Checkpoint
+) -> None:
+    pinned, other = model.publish(small), model.publish(tiny)
+    id, of_other = (name.rpartition("@")[2] for name in (pinned, other))
+    (model.folder / "refs" / id).write_text(of_other)
+    assert Checkpoint.open(locate(pinned)).manifest == small.manifest
 
 
 def test_an_altered_version_is_refused(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
-    (model.fetch() / ONNX_DATA).write_bytes(b"other weights")
+    (model.fetch(None) / ONNX_DATA).write_bytes(b"other weights")
     with pytest.raises(CheckpointError, match=f"{ONNX_DATA} in .* is not the file that was saved"):
         ListeningClassifier.from_pretrained(model.folder)
 
 
 def test_a_manifest_that_vouches_for_other_files_is_not_the_version(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
-    manifest = model.fetch() / MANIFEST
+    manifest = model.fetch(None) / MANIFEST
     data = json.loads(manifest.read_text(encoding="utf-8"))
     data["thresholds"]["paraphrase"] = 0.0
     manifest.write_text(json.dumps(data), encoding="utf-8")
     assert "is not the one that was published" in problem(str(model.folder))
+
+
+@pytest.mark.parametrize("path", [MANIFEST, ONNX_DATA, CARD])
+def test_to_publish_a_damaged_version_anew_puts_it_right(model: DirectoryModel, tiny: Checkpoint, path: str) -> None:
+    first = model.publish(tiny)
+    version = model.fetch(None)
+    (version / path).write_text("{}")
+    assert model.publish(tiny) == first
+    Checkpoint.open(version).verify(*tiny.manifest.files)
+    assert len(model.versions()) == 1
+
+
+def test_a_link_that_leads_out_of_a_checkpoint_is_not_followed(
+    model: DirectoryModel, tmp_path: Path, tiny: Checkpoint
+) -> None:
+    (tmp_path / "secret").write_text("a key")
+    folder = Path(shutil.copytree(tiny.folder, tmp_path / "mine"))
+    (folder / CARD).unlink()
+    (folder / CARD).symlink_to(tmp_path / "secret")
+    with pytest.raises(CheckpointError, match="is a link that leads out of the checkpoint"):
+        model.publish(Checkpoint.read(folder))
+    assert not DirectoryModel.is_one(model.folder)
+
+
+def test_a_file_that_is_altered_while_it_is_published_is_not(
+    model: DirectoryModel, tmp_path: Path, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint.open(shutil.copytree(tiny.folder, tmp_path / "mine"))
+    (checkpoint.folder / MANIFEST).write_text("{}")  # what was verified is what counts
+    model.publish(checkpoint)
+    assert Checkpoint.open(model.fetch(None)).manifest == tiny.manifest
+    copy = shutil.copyfile
+
+    def alter_meanwhile(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == Path(ONNX_DATA).name:
+            target.write_bytes(b"other weights")
+
+    monkeypatch.setattr(shutil, "copyfile", alter_meanwhile)
+    with pytest.raises(CheckpointError, match="is not the file that was saved"):
+        model.publish(checkpoint)
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_model(tmp_path: Path, tiny: Checkpoint) -> None:
+    DirectoryModel(tmp_path / "models" / "calls").publish(tiny)
+    with pytest.raises(CheckpointError, match=r"has other things in it \(calls\): name a folder for this model"):
+        DirectoryModel(tmp_path / "models").publish(tiny)
+
+
+def test_an_event_that_cannot_be_read_is_passed_over(model: DirectoryModel, tiny: Checkpoint) -> None:
+    model.publish(tiny, message="whole")
+    for name, text in (
+        ("1.json", '{"revision": "main"'),
+        ("2.json", '{"revision": "main", "other": 1}'),
+        ("3.json", ""),
+    ):
+        (model.folder / "log" / name).write_text(text)
+    assert [it.message for it in model.history()] == ["whole"]
 
 
 def test_what_is_not_whole_is_not_published(model: DirectoryModel, tmp_path: Path, tiny: Checkpoint) -> None:
@@ -167,13 +238,14 @@ def test_two_publishers_at_once_leave_whole_versions_and_one_of_them_main(
         publisher.start()
     while any(publisher.is_alive() for publisher in publishers):
         if DirectoryModel.is_one(model.folder) and model.refs():
-            Checkpoint.open(model.fetch())  # never met half written
+            Checkpoint.open(model.fetch(None))  # never met half written
     assert len(published) == 8
     assert sorted(model.versions()) == sorted({name.rpartition("@")[2] for name in published})
     for version in model.versions():
-        Checkpoint.open(at(model, version).fetch(), tuple(small.manifest.files))
+        Checkpoint.open(at(model, version).fetch(None), tuple(small.manifest.files))
     assert len(model.history()) == 8
     assert not list(model.folder.rglob(".*"))
+    assert len(list((model.folder / "log").iterdir())) == 8
 
 
 def test_a_push_that_is_killed_is_invisible(model: DirectoryModel, small: Checkpoint, tiny: Checkpoint) -> None:
@@ -196,7 +268,7 @@ DirectoryModel(Path({str(model.folder)!r})).publish(Checkpoint.open({str(small.f
         push.stdout.readline()
         push.send_signal(signal.SIGKILL)
     assert len(model.versions()) == 1
-    assert Checkpoint.open(model.fetch()).manifest == tiny.manifest
+    assert Checkpoint.open(model.fetch(None)).manifest == tiny.manifest
     (abandoned,) = (model.folder / "versions").glob(".*")
     model.publish(small)
     assert abandoned.exists()  # it might still be under way
@@ -236,6 +308,18 @@ def test_a_url_of_no_folder_is_one_sentence(name: str) -> None:
     assert problem(name) == f"there is no model {name}: no such folder on this machine"
 
 
+def test_an_at_in_a_path_is_part_of_it(tmp_path: Path, tiny: Checkpoint) -> None:
+    model = DirectoryModel(tmp_path / "me@home" / "calls")
+    assert destination(str(model.folder)) == model
+    model.publish(tiny)
+    assert find(f"{model.folder}@main") == DirectoryModel(model.folder, "main")
+
+
+@pytest.mark.parametrize("name", ["", "file://", "a" * 5000])
+def test_a_name_that_can_be_none_is_one_sentence(name: str) -> None:
+    assert problem(name).startswith("there is no model ")
+
+
 def test_a_name_says_where_it_comes_from(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
     assert find(f"{model.folder}@v1").name == f"{model.folder.as_uri()}@v1"
@@ -256,7 +340,5 @@ def test_a_model_is_not_published_into_a_checkpoint_folder(bundled_folder: Path)
 
 
 def test_training_starts_from_a_version(model: DirectoryModel, tiny: Checkpoint) -> None:
-    from listening_clf.hub import locate_base
-
     model.publish(tiny)
     assert (locate_base(f"{model.folder.as_uri()}@main") / CONFIG).is_file()

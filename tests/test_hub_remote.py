@@ -28,9 +28,10 @@ from listening_clf.checkpoint import (
 from listening_clf.finetune import TrainConfig
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.start import Start
-from listening_clf.hub import BUNDLED, find
+from listening_clf.hub import BUNDLED, fetch_whole, find
+from listening_clf.hub.common import Access
 from listening_clf.hub.facts import facts_of
-from listening_clf.hub.remote import Access, cached_models, published_models
+from listening_clf.hub.remote import cached_models, published_models
 from tests.conftest import ROOT
 from tests.hub_server import HubServer
 
@@ -107,7 +108,7 @@ def test_training_downloads_no_onnx(server: HubServer, tiny: ListeningClassifier
     tiny.push_to_hub(NAME)
     start = Start.of(TrainConfig(base=NAME))
     assert start.labels == tiny.labels
-    assert server.downloaded(NAME) - {MANIFEST} == set(NEEDED_TO_TRAIN)
+    assert server.downloaded(NAME) - {MANIFEST, CARD} == set(NEEDED_TO_TRAIN)
 
 
 def test_a_gpu_has_the_float_graph_and_its_weights(server: HubServer, tiny: ListeningClassifier) -> None:
@@ -153,11 +154,13 @@ def test_a_private_repository_takes_a_token(server: HubServer, tiny: ListeningCl
 
 
 def test_a_wrong_token_is_one_sentence(server: HubServer, tiny: ListeningClassifier) -> None:
-    with pytest.raises(CheckpointError, match=r"^the model team/calls cannot be published to the hub: .*[Ii]nvalid"):
-        tiny.push_to_hub(NAME, token="hf_wrong")
-    with pytest.raises(CheckpointError, match="the model team/calls cannot be published to the hub"):
-        tiny.push_to_hub(NAME, token="hf_other")
+    for token in ("hf_wrong", "hf_other"):
+        with pytest.raises(CheckpointError, match=r"published to the hub: (Invalid|.*403|You don't have)"):
+            tiny.push_to_hub(NAME, token=token)
     assert NAME not in server.repositories
+    tiny.push_to_hub(NAME, private=True)
+    expected = f"the model {NAME} cannot be had from the hub: Invalid username or password."
+    assert problem(token="hf_wrong") == expected
 
 
 def test_a_missing_revision_lists_what_there_is(server: HubServer, tiny: ListeningClassifier) -> None:
@@ -176,9 +179,45 @@ def test_a_repository_of_another_library_is_no_checkpoint(server: HubServer) -> 
 def test_a_card_that_the_hub_refuses_is_not_pushed(server: HubServer, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BUNDLED / "tiny", tmp_path / "mine"))
     (folder / CARD).write_text("---\nlicense: [\n---\n", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="cannot be published to the hub"):
+    with pytest.raises(CheckpointError, match=r"front matter of .* cannot be read"):
         publish(folder)
-    assert NAME not in server.repositories or not server.repositories[NAME].at("main").files.get(MANIFEST)
+    assert NAME not in server.repositories
+
+
+def test_a_push_that_fails_leaves_no_branch(
+    server: HubServer, tiny: ListeningClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.push_to_hub(NAME)
+
+    def break_down(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", break_down)
+    with pytest.raises(CheckpointError, match="team/calls@v2 cannot be published to the hub: the line is dead"):
+        tiny.push_to_hub(NAME, revision="v2")
+    assert set(server.repositories[NAME].branches) == {"main"}
+
+
+def test_a_commit_or_a_tag_is_not_published_to(server: HubServer, tiny: ListeningClassifier) -> None:
+    commit = tiny.push_to_hub(NAME).partition("@")[2]
+    server.repositories[NAME].tags["v1"] = commit
+    with pytest.raises(CheckpointError, match="is published to a branch, not to a commit"):
+        tiny.push_to_hub(NAME, revision=commit)
+    with pytest.raises(CheckpointError, match="'v1' is a tag of team/calls"):
+        tiny.push_to_hub(NAME, revision="v1")
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(server: HubServer, tiny: ListeningClassifier) -> None:
+    tiny.push_to_hub(NAME, private=False)
+    with pytest.raises(CheckpointError, match="the repository team/calls is public already"):
+        tiny.push_to_hub(NAME, private=True)
+
+
+def test_a_name_in_an_old_manifest_is_no_pattern(server: HubServer, tiny: ListeningClassifier) -> None:
+    tiny.push_to_hub(NAME)
+    server.commit(NAME, {"LICENSE": b"ours", MANIFEST: b'{"files": {"*": "0", "onnx/[m]*": "0"}}'})
+    tiny.push_to_hub(NAME)
+    assert {"LICENSE", ONNX} < set(server.repositories[NAME].at("main").files)
 
 
 def test_a_model_in_part_is_not_pushed(server: HubServer, tiny: ListeningClassifier) -> None:
@@ -191,7 +230,7 @@ def test_a_model_in_part_is_not_pushed(server: HubServer, tiny: ListeningClassif
 def test_a_card_that_was_edited_on_the_hub_does_not_stop_a_load(server: HubServer, tiny: ListeningClassifier) -> None:
     tiny.push_to_hub(NAME)
     server.commit(NAME, {CARD: b"---\nlicense: mit\n---\nOurs."})
-    folder = find(NAME).fetch(None)
+    folder = fetch_whole(find(NAME)).folder
     assert ListeningClassifier.from_pretrained(folder).labels == tiny.labels
     assert facts_of(find(NAME)).card.license == "mit"
 
@@ -227,8 +266,8 @@ def test_what_is_not_in_the_cache_says_why_the_hub_was_not_asked(
 ) -> None:
     tiny.push_to_hub(NAME)
     shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
-    missing = f"the model {NAME} is no local folder, and not in the cache, and the hub "
-    assert problem(local_files_only=True) == f"{missing}is not asked here: `listening-clf hub pull` downloads it"
+    missing = f"the model {NAME} is no local folder, and not in the cache as far as it is needed, and the hub "
+    assert problem(local_files_only=True).startswith(f"{missing}is not asked (local_files_only)")
     with server.unreachable():
         assert problem().startswith(f"{missing}cannot be reached: ")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -237,7 +276,7 @@ def test_what_is_not_in_the_cache_says_why_the_hub_was_not_asked(
 
 def test_a_download_that_was_cut_off_goes_on_where_it_stopped(server: HubServer, tiny: ListeningClassifier) -> None:
     tiny.push_to_hub(NAME)
-    find(NAME).fetch(("*.json",))
+    find(NAME).fetch((CONFIG,))
     server.cut_downloads_after(CHUNK)
     folder = find(NAME).fetch((ONNX_DATA,))  # the client itself tries again
     Checkpoint.open(folder, (ONNX_DATA,))
@@ -255,6 +294,23 @@ def test_a_file_altered_in_the_cache_is_refused_and_pulled_anew_by_force(
     assert "is not the file that was saved" in said
     find(NAME, access=Access(force_download=True)).fetch(None)
     assert ListeningClassifier.from_pretrained(NAME).labels == tiny.labels
+
+
+def test_a_model_that_lacks_a_file_is_not_pulled(server: HubServer, tiny: ListeningClassifier) -> None:
+    tiny.push_to_hub(NAME)
+    server.commit(NAME, {WEIGHTS: None, "notes.pkl": b"."})
+    with pytest.raises(CheckpointError, match=f"has no {WEIGHTS}"):
+        fetch_whole(find(NAME))
+    assert "notes.pkl" not in server.downloaded(NAME)
+
+
+def test_what_is_known_of_a_model_in_the_cache_needs_no_hub(server: HubServer, tiny: ListeningClassifier) -> None:
+    commit = tiny.push_to_hub(NAME).partition("@")[2]
+    facts_of(find(NAME))
+    with server.unreachable():
+        facts = facts_of(find(NAME))
+    assert (facts.revision, facts.sizes, facts.history) == (commit, {}, ())
+    assert facts.metrics
 
 
 def test_models_are_found_by_tag_and_in_the_cache(server: HubServer, tiny: ListeningClassifier) -> None:
@@ -291,11 +347,15 @@ def test_code_and_pickles_in_a_repository_are_neither_downloaded_nor_run(
     server.commit(NAME, {"modeling.py": trap, "model.py": trap, "pytorch_model.bin": b"\x80\x04.", "weights.pkl": b"."})
     ListeningClassifier.from_pretrained(NAME)
     Start.of(TrainConfig(base=NAME))
+    fetch_whole(find(NAME))
     assert not {"modeling.py", "model.py", "pytorch_model.bin", "weights.pkl"} & server.downloaded(NAME)
 
     server.commit(NAME, {MANIFEST: None, CONFIG: json.dumps(config).encode()})  # a plain encoder that brings its code
     start = Start.of(TrainConfig(base=NAME))
-    assert load_base(start)[0].num_labels == len(start.labels)
+    model, tokenizer = load_base(start)
+    assert model.num_labels == len(start.labels)
+    assert not hasattr(model.config, "auto_map")
+    assert "auto_map" not in tokenizer.init_kwargs
     assert not (tmp_path / "sprung").exists()
     assert "modeling.py" not in server.downloaded(NAME)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from listening_clf.checkpoint import WEIGHTS, sha256
 from listening_clf.errors import CheckpointError, TrainingError
-from listening_clf.hub import locate_base
+from listening_clf.finetune.start import locate_base
 
 logger = logging.getLogger(__name__)
 

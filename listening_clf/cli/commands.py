@@ -18,6 +18,7 @@ import typer
 from listening_clf import __version__
 from listening_clf.cli.endings import BAD_INPUT, plain_errors
 from listening_clf.cli.hub import hub_app
+from listening_clf.cli.options import AgentOption
 from listening_clf.errors import TranscriptError
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at labelled data before 
 app.add_typer(data_app, name="data")
 app.add_typer(hub_app, name="hub")
 
-AgentOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Who is the agent, where the speakers are not called agent and customer."),
-]
 DataArgument = Annotated[
     list[str], typer.Argument(metavar="DATA...", help="Labelled turns: JSONL, CSV, Parquet, or a dataset.")
 ]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from listening_clf.cli.endings import plain_errors
+from listening_clf.cli.options import AgentOption
 
 DIFFERENT = 1
 """The exit code where a model is not what was published."""
@@ -36,7 +37,7 @@ def list_models(
         ),
     ] = None,
     search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the models on the hub, those with this in their name.")
+        str | None, typer.Option(metavar="TEXT", help="Of the hub's models, those with this in their name.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,7 +91,7 @@ def info(name: NameArgument, as_json: JsonOption = False) -> None:
 def pull(
     name: NameArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Also write it there, as a checkpoint folder.")
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Also write it there, to a folder of its own.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Download even what the cache has (it may be damaged).")
@@ -104,17 +105,20 @@ def pull(
 
     [cyan]listening-clf hub pull file:///models/team/calls@v2 --output model[/cyan]
 
-    Prints the folder. A download that was cut off goes on with the files that are missing.
+    Prints the folder. A download that was cut off goes on with the files that are missing. Where DIR has another model,
+    that one stays.
     """
     with plain_errors():
-        from listening_clf.checkpoint import Checkpoint
-        from listening_clf.hub import find
-        from listening_clf.hub.remote import Access
+        from listening_clf.checkpoint import CARD, MANIFEST, read_manifest
+        from listening_clf.errors import CheckpointError
+        from listening_clf.hub import fetch_whole, find
+        from listening_clf.hub.common import Access
 
-        checkpoint = Checkpoint.read(find(name, access=Access(force_download=force)).fetch(None))
+        checkpoint = fetch_whole(find(name, access=Access(force_download=force)))
         if output is None:
-            checkpoint.verify()
-            checkpoint.verify_the_rest()
+            checkpoint.verify(*(path for path in checkpoint.manifest.files if path != CARD))
+        elif (output / MANIFEST).exists() and read_manifest(output) != checkpoint.manifest:
+            raise CheckpointError(f"{output} has another model: name another folder, or delete that one first")
         else:
             checkpoint.copy_to(output)
         typer.echo(output or checkpoint.folder)
@@ -140,17 +144,17 @@ def push(
 
     [cyan]listening-clf hub push my-model file:///models/team/calls@v2[/cyan]
 
-    [cyan]listening-clf hub push file:///models/team/calls@8c1d2f9 file:///models/team/calls[/cyan] (roll main back)
+    [cyan]listening-clf hub push file:///models/team/calls@v1 file:///models/team/calls[/cyan] (roll main back)
 
-    Prints the name with the commit or version, by which others pin just this. It is there whole or not at all.
+    Prints the name with the commit or version, by which others pin just this. It is there whole or not at all. In a
+    directory, the folder of a model holds its versions and nothing else.
     """
     with plain_errors():
-        from listening_clf.checkpoint import Checkpoint
-        from listening_clf.hub import destination, find
+        from listening_clf.hub import destination, fetch_whole, find
         from listening_clf.hub.card import missing_from_card, read_card
 
         target = destination(name)
-        checkpoint = Checkpoint.read(find(model).fetch(None))
+        checkpoint = fetch_whole(find(model))
         for problem in missing_from_card(read_card(checkpoint.folder)):
             typer.echo(f"Note: {problem}.", err=True)
         typer.echo(target.publish(checkpoint, message=message, private=private))
@@ -166,12 +170,13 @@ def verify(name: NameArgument, as_json: JsonOption = False) -> None:
 
     [cyan]listening-clf hub verify org/calls@v2[/cyan] (what the cache has of it)
 
-    Exits with 1 if a file was altered or is missing. The card may be edited: nothing of it is run.
+    Exits with 1 if a file was altered or is missing, with 2 if the list itself, the manifest, cannot be had. The card
+    may be edited: nothing of it is run.
     """
     with plain_errors():
         from listening_clf.hub import find
+        from listening_clf.hub.common import Access
         from listening_clf.hub.facts import WRONG, compare_files
-        from listening_clf.hub.remote import Access
         from listening_clf.hub.tables import print_files
 
         source = find(name, access=Access(local_files_only=True))
@@ -194,10 +199,7 @@ def diff(
             metavar="FILE", help="Conversations to try both on, as predict reads them; several times if need be."
         ),
     ] = None,
-    agent: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Who is the agent, where the speakers are not called agent and customer."),
-    ] = None,
+    agent: AgentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Compare two models: what their manifests and cards say, and what they answer.
@@ -214,9 +216,10 @@ def diff(
     """
     with plain_errors():
         from listening_clf import transcripts
+        from listening_clf.agreement import differing_predictions
         from listening_clf.classifier import ListeningClassifier
         from listening_clf.hub import find
-        from listening_clf.hub.diff import differing_facts, differing_predictions
+        from listening_clf.hub.diff import differing_facts
         from listening_clf.hub.facts import facts_of
         from listening_clf.hub.tables import print_differing_facts, print_differing_predictions
 

@@ -35,6 +35,8 @@ def load_base(start: Start) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         shared = set(own_labels) & set(start.labels)
         if not shared:
             _name_outputs(architecture, start.labels)
+        for brought in (vars(architecture), tokenizer.init_kwargs):
+            brought.pop("auto_map", None)  # what comes of it has no code of its own to point to
         if hasattr(architecture, "attention_probs_dropout_prob"):
             # Drawing these masks took a third of a step on a CPU; dropout of the hidden states stays.
             architecture.attention_probs_dropout_prob = 0.0

@@ -14,14 +14,15 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from listening_clf.checkpoint import Manifest
+from listening_clf.errors import CheckpointError
 from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.metrics import LabelMetrics, macro_f1
+from listening_clf.finetune.start import Start, public_name
 from listening_clf.hub.card import read_card
-from listening_clf.hub.remote import TAG
+from listening_clf.hub.common import TAG
 
 if TYPE_CHECKING:
     from listening_clf.finetune.data import LabelledTurn
-    from listening_clf.finetune.start import Start
 
 _EXAMPLES = (
     "What happened when you restarted it?",
@@ -51,8 +52,8 @@ def model_card(
     """
     settings = {key: value for key, value in config.to_dict().items() if value is not None}
     for model in ("base", "teacher"):
-        if model in settings and Path(settings[model]).exists():  # a path of this machine says nothing to others
-            settings[model] = Path(settings[model]).name
+        if model in settings:
+            settings[model] = public_name(settings[model])
     turns = max(label.turns for label in metrics.values())
     environment = Environment(
         loader=PackageLoader("listening_clf.finetune", "."),
@@ -80,7 +81,10 @@ def _front_matter(
     name: str, base: str, start: Start, manifest: Manifest, metrics: Mapping[str, LabelMetrics], turns: int
 ) -> ModelCardData:
     """What the hub reads. Licence and language are those of the base, where it is a model of this library."""
-    of_base = read_card(Path(start.source)) if start.manifest else ModelCardData()
+    try:
+        of_base = read_card(Path(start.source)) if start.manifest else ModelCardData()
+    except CheckpointError:  # that the base's card cannot be read is nothing to lose a trained model for
+        of_base = ModelCardData()
     figures = {"Macro F1": macro_f1(metrics)}
     figures |= {f"F1 of {label}": measured.f1 for label, measured in metrics.items() if measured.support}
     return ModelCardData(

@@ -20,7 +20,7 @@ def export_onnx(folder: Path, path: Path) -> None:
     The weights go into a file beside it, named `path` with `.data` behind it.
     """
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
+        folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
     ).eval()
     inputs = _sample(model.config)
     for simplify in (_without_mask, _read_first_token_only):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tokenizers import Tokenizer
 
-from listening_clf.checkpoint import MANIFEST, NEEDED_TO_TRAIN, TOKENIZER, Checkpoint, Manifest
+from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_TRAIN, TOKENIZER, Checkpoint, Manifest
 from listening_clf.encoding import MARKS, Encoder, EncodingSettings
-from listening_clf.errors import TrainingError
+from listening_clf.errors import CheckpointError, TrainingError
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.hub import locate_base
+from listening_clf.hub import find
+from listening_clf.hub.remote import HubModel
 from listening_clf.labels import Label
 from listening_clf.runtime import encoding_settings
+
+_PLAIN_ENCODER = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Config, vocabulary of whatever tokenizer, weights that cannot run code; no ONNX, no pickle."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class Start:
             CheckpointError: there is none, or it is a listening_clf checkpoint that lacks a file, was altered, or reads
                 turns in another way than this version.
         """
-        source = str(locate_base(config.base))
+        source = locate_base(config.base)
         labels: tuple[str, ...] = tuple(label.value for label in Label)
         encoding = EncodingSettings()
         manifest = None
-        if (Path(source) / MANIFEST).is_file():
-            checkpoint = Checkpoint.open(source, NEEDED_TO_TRAIN)  # verified before it is loaded
+        if (source / MANIFEST).is_file():
+            checkpoint = Checkpoint.open(source, NEEDED_TO_TRAIN)
+            checkpoint.verify_the_rest()  # transformers looks for files of its own accord
             manifest, labels, encoding = checkpoint.manifest, checkpoint.manifest.labels, encoding_settings(checkpoint)
-        return cls(config.base, source, config.labels or labels, config.encoding or encoding, manifest)
+        return cls(config.base, str(source), config.labels or labels, config.encoding or encoding, manifest)
 
     def encoder(self) -> Encoder:
         """What turns become for this base, before any weights are loaded.
@@ -64,3 +69,23 @@ class Start:
             raise TrainingError(f"the tokenizer of the base model {self.name!r} cannot be read: {error}") from error
         tokenizer.add_special_tokens(list(MARKS))
         return Encoder(tokenizer, self.encoding)
+
+
+def locate_base(name: str) -> Path:
+    """The folder of a model to train from; where it lies on the hub, what training needs is downloaded first.
+
+    Raises:
+        CheckpointError: nothing is there by that name, or it cannot be had.
+    """
+    source = find(name)
+    folder = source.fetch((*NEEDED_TO_TRAIN, CARD))
+    if isinstance(source, HubModel) and not (folder / MANIFEST).is_file():
+        folder = source.download(_PLAIN_ENCODER, ignore=["*/*"])
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{name} is no model: it has no {CONFIG}")
+    return folder
+
+
+def public_name(name: str) -> str:
+    """What to call a model to others, whom the paths of this machine tell nothing."""
+    return name if isinstance(find(name), HubModel) else PurePath(name).name

@@ -8,7 +8,6 @@ A model is named by NAME or NAME@REVISION, where NAME is, looked for in this ord
     org/name                                          a model on the Hugging Face hub (`hub.remote`)
 """
 
-from listening_clf.hub.base import locate_base
-from listening_clf.hub.source import BUNDLED, DEFAULT_MODEL, bundled_models, destination, find, locate
+from listening_clf.hub.source import BUNDLED, DEFAULT_MODEL, bundled_models, destination, fetch_whole, find, locate
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "bundled_models", "destination", "find", "locate", "locate_base"]
+__all__ = ["BUNDLED", "DEFAULT_MODEL", "bundled_models", "destination", "fetch_whole", "find", "locate"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from listening_clf.checkpoint import CARD
 from listening_clf.errors import CheckpointError
-from listening_clf.hub.remote import TAG
+from listening_clf.hub.common import TAG
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -25,15 +25,20 @@ def read_card(folder: Path) -> ModelCardData:
     """The front matter of a checkpoint folder's model card. Where there is none, it is empty.
 
     Raises:
-        CheckpointError: its front matter is no YAML, or its `model-index` is none; the hub would refuse it.
+        CheckpointError: it is no YAML, or its `model-index` is none; the hub would refuse it.
     """
-    from huggingface_hub import ModelCard
+    from huggingface_hub import ModelCard, ModelCardData
 
     path = folder / CARD
     try:
+        text = path.read_text(encoding="utf-8")
+        if not text.startswith("---"):
+            return ModelCardData()
         # By default the client drops a model-index that it cannot read, with a warning.
-        card = ModelCard(path.read_text(encoding="utf-8") if path.is_file() else "", ignore_metadata_errors=False)
-    except Exception as error:  # of the YAML library, of the client
+        card = ModelCard(text, ignore_metadata_errors=False)
+    except FileNotFoundError:
+        return ModelCardData()
+    except Exception as error:  # of the YAML library, of the client, of the file system
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the front matter of {path} cannot be read: {reason}") from error
     return cast("ModelCardData", card.data)
@@ -46,3 +51,10 @@ def missing_from_card(card: ModelCardData) -> list[str]:
     if TAG not in (stated.get("tags") or []):
         missing.append(f"{CARD} has no tag `{TAG}`: without it, `listening-clf hub list` does not find the model")
     return missing
+
+
+def in_words(value: object) -> str:
+    """What the front matter says of something: text, a list, or, as YAML has it, anything. Nothing is ""."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,182 +1,64 @@
-"""Two models side by side: what their manifests and cards say, and what they answer to the same turns."""
+"""Two models side by side: what their manifests and cards say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from heapq import nlargest
-from itertools import tee
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from listening_clf.hub.facts import Facts
-
-if TYPE_CHECKING:
-    from listening_clf.classifier import ListeningClassifier
-    from listening_clf.conversation import Conversation, Prediction
-
-MOST_DIFFERENT = 10
+from listening_clf.hub.card import in_words
+from listening_clf.hub.facts import Facts, megabytes
 
 
 class Row(NamedTuple):
-    """One thing that two models have different."""
+    """One thing that two models have different, in words."""
 
     what: str
     first: str
     second: str
 
 
-@dataclass
-class Agreement:
-    """How often two models give the same label to the same turns."""
-
-    both: int = 0
-    only_first: int = 0
-    only_second: int = 0
-    neither: int = 0
-    difference: float = 0.0
-    """Of their probabilities: the sum of the absolute differences."""
-
-    def count(self, first: bool, second: bool, difference: float) -> None:
-        """Take in one turn."""
-        self.both += first and second
-        self.only_first += first and not second
-        self.only_second += second and not first
-        self.neither += not (first or second)
-        self.difference += abs(difference)
-
-    @property
-    def turns(self) -> int:
-        """How many turns were looked at."""
-        return self.both + self.only_first + self.only_second + self.neither
-
-    @property
-    def kappa(self) -> float | None:
-        """Cohen's kappa (1960); None where chance alone would give full agreement."""
-        if not self.turns:
-            return None
-        first, second = (self.both + self.only_first) / self.turns, (self.both + self.only_second) / self.turns
-        by_chance = first * second + (1 - first) * (1 - second)
-        return None if by_chance == 1 else ((self.both + self.neither) / self.turns - by_chance) / (1 - by_chance)
-
-
-class Disagreement(NamedTuple):
-    """A turn to which two models give different labels."""
-
-    difference: float
-    """The largest of their probabilities' differences, over the labels that only one of them gives."""
-    conversation: str | None
-    turn: int
+class _Thing(NamedTuple):
+    value: Any
+    """What is compared: figures differ even where they read the same."""
     text: str
-    first: tuple[str, ...]
-    second: tuple[str, ...]
 
 
-class PredictionDiff(NamedTuple):
-    """What two models answer to the same conversations."""
-
-    labels: Mapping[str, Agreement]
-    """For each label that both know."""
-    turns: int
-    same: int
-    """Turns to which both give the same of these labels."""
-    most_different: tuple[Disagreement, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as a JSON object."""
-        return {
-            "turns": self.turns,
-            "same": self.same,
-            "labels": {
-                label: {
-                    "both": it.both,
-                    "only_first": it.only_first,
-                    "only_second": it.only_second,
-                    "neither": it.neither,
-                    "kappa": it.kappa,
-                    "mean_absolute_difference": it.difference / it.turns if it.turns else None,
-                }
-                for label, it in self.labels.items()
-            },
-            "most_different": [it._asdict() for it in self.most_different],
-        }
+_NOTHING = _Thing(None, "–")
 
 
 def differing_facts(first: Facts, second: Facts) -> list[Row]:
     """What the manifests and cards of two models have different, in the order in which one would ask."""
     ours, theirs = _described(first), _described(second)
-    return [
-        Row(what, ours.get(what, "–"), theirs.get(what, "–"))
-        for what in dict.fromkeys((*ours, *theirs))
-        if ours.get(what) != theirs.get(what)
-    ]
+    pairs = {what: (ours.get(what, _NOTHING), theirs.get(what, _NOTHING)) for what in (*ours, *theirs)}
+    return [Row(what, one.text, other.text) for what, (one, other) in pairs.items() if one.value != other.value]
 
 
-def differing_predictions(
-    first: ListeningClassifier, second: ListeningClassifier, conversations: Iterable[Conversation]
-) -> PredictionDiff:
-    """Let two models judge the same conversations, and count where they agree on the labels that both know."""
-    shared = [label for label in first.labels if label in second.labels]
-    agreements = {label: Agreement() for label in shared}
-    turns = same = 0
-    different: list[Disagreement] = []
-    ours, theirs = (
-        it.predict_conversations(copy) for it, copy in zip((first, second), tee(conversations), strict=True)
-    )
-    for (conversation, of_first), (_, of_second) in zip(ours, theirs, strict=True):
-        for index, one, other in zip(conversation.agent_turns, of_first, of_second, strict=True):
-            turns += 1
-            for label in shared:
-                difference = one.scores[label] - other.scores[label]
-                agreements[label].count(label in one.labels, label in other.labels, difference)
-            disagreement = _disagreement(conversation, index, one, other, shared)
-            if disagreement is None:
-                same += 1
-            else:
-                different = nlargest(MOST_DIFFERENT, [*different, disagreement], key=lambda it: it.difference)
-    return PredictionDiff(agreements, turns, same, tuple(different))
-
-
-def _disagreement(
-    conversation: Conversation, index: int, one: Prediction, other: Prediction, shared: list[str]
-) -> Disagreement | None:
-    split = [label for label in shared if (label in one.labels) != (label in other.labels)]
-    if not split:
-        return None
-    return Disagreement(
-        max(abs(one.scores[label] - other.scores[label]) for label in split),
-        None if conversation.id is None else str(conversation.id),
-        index,
-        conversation.turns[index].text,
-        tuple(label for label in shared if label in one.labels),
-        tuple(label for label in shared if label in other.labels),
-    )
-
-
-def _described(facts: Facts) -> dict[str, str]:
-    """What a manifest and a card say, thing by thing, in words."""
+def _described(facts: Facts) -> dict[str, _Thing]:
+    """What a manifest and a card say, thing by thing."""
     manifest, card = facts.manifest, facts.card
-    described = {
+    words = {
         "labels": ", ".join(manifest.labels),
-        "codebook": str(manifest.codebook_version or "–"),
-        "base model": _listed(card.base_model),
-        "licence": _listed(card.license),
-        "language": _listed(card.language),
-        "trained on": "; ".join(f"{data['name']} ({data['licence']})" for data in manifest.training_data) or "–",
-        "size": f"{facts.size / 1e6:.1f} MB",
-        "to predict": f"{facts.size_to_predict / 1e6:.1f} MB",
+        "codebook": manifest.codebook_version,
+        "base model": in_words(card.base_model),
+        "licence": in_words(card.license),
+        "language": in_words(card.language),
+        "trained on": facts.trained_on,
+        "size": facts.size and megabytes(facts.size),
+        "to predict": facts.size_to_predict and megabytes(facts.size_to_predict),
     }
-    described |= {f"encoding: {name}": str(value) for name, value in manifest.encoding.items()}
-    described |= {f"threshold of {label}": f"{value:.3f}" for label, value in manifest.thresholds.items()}
-    described |= {
-        f"calibration of {label}": f"{it.scale:.3f} · logit {it.bias:+.3f}"
+    words |= {f"encoding: {name}": str(value) for name, value in manifest.encoding.items()}
+    things = {what: _Thing(text or None, text or "–") for what, text in words.items()}
+    things |= {f"threshold of {label}": _Thing(it, _figure(it)) for label, it in manifest.thresholds.items()}
+    things |= {
+        f"calibration of {label}": _Thing(it, f"{_figure(it.scale)} · logit {it.bias:+.4g}")
         for label, it in manifest.calibration.items()
     }
     for data, metrics in facts.metrics.items():
         of_several = "" if len(facts.metrics) == 1 else f" ({data})"
-        described |= {f"card: {metric}{of_several}": f"{value:.3f}" for metric, value in metrics.items()}
-    described["card: measured on"] = "; ".join(facts.metrics) or "–"
-    return described | {f"file {path}": sha[:12] for path, sha in manifest.files.items()}
+        things |= {f"card: {metric}{of_several}": _Thing(it, _figure(it)) for metric, it in metrics.items()}
+    measured_on = "; ".join(facts.metrics) or None
+    things["card: measured on"] = _Thing(measured_on, measured_on or "–")
+    return things | {f"file {path}": _Thing(sha, sha[:12]) for path, sha in manifest.files.items()}
 
 
-def _listed(value: str | list[str] | None) -> str:
-    return ", ".join(value) if isinstance(value, list) else value or "–"
+def _figure(value: float) -> str:
+    return f"{value:.4g}"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_PREDICT, Checkpoint, Manifest, sha256
-from listening_clf.hub.card import read_card
+from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_PREDICT, Manifest, read_manifest, sha256
+from listening_clf.errors import CheckpointError
+from listening_clf.hub.card import in_words, read_card
+from listening_clf.hub.common import Published
 from listening_clf.hub.directory import DirectoryModel
-from listening_clf.hub.remote import HubModel, Published
+from listening_clf.hub.remote import HubModel
 from listening_clf.hub.source import Source
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 State: TypeAlias = Literal["as published", "altered", "missing", "not downloaded", "edited", "not listed"]
-"""How a file compares with the manifest. A card may be edited, and what is not listed is never loaded."""
+"""How a file compares with the manifest. A card may be edited, and what is not listed is not published either."""
 
 WRONG: tuple[State, ...] = ("altered", "missing")
 
@@ -42,8 +45,10 @@ class Facts:
     """The commit or version that the name stands for; None where it has none."""
     manifest: Manifest
     card: ModelCardData
+    problem: str | None
+    """Why nothing of the card is known."""
     sizes: Mapping[str, int]
-    """Bytes of each file of the model, downloaded or not."""
+    """Bytes of each file of the model, downloaded or not; none where the hub could not be asked."""
     revisions: Mapping[str, str]
     """What there is beside it: names of branches, tags or refs, and the commit or version of each."""
     history: Sequence[Published]
@@ -64,20 +69,27 @@ class Facts:
         """What the card says that the model reaches: for each data set, the metrics by name."""
         metrics: dict[str, dict[str, float]] = {}
         for result in self.card.eval_results or []:
-            metrics.setdefault(result.dataset_name, {})[result.metric_name or result.metric_type] = result.metric_value
+            if isinstance(result.metric_value, int | float):
+                named = metrics.setdefault(str(result.dataset_name), {})
+                named[str(result.metric_name or result.metric_type)] = result.metric_value
         return metrics
+
+    @property
+    def trained_on(self) -> str:
+        """The data sets that the model has seen labels of, with their licences."""
+        return "; ".join(f"{data['name']} (licence: {data['licence']})" for data in self.manifest.training_data)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as a JSON object."""
         return {
             "name": self.name,
             "revision": self.revision,
-            "license": self.card.license,
-            "language": self.card.language,
-            "base_model": self.card.base_model,
+            "license": in_words(self.card.license) or None,
+            "language": in_words(self.card.language) or None,
+            "base_model": in_words(self.card.base_model) or None,
             "metrics": self.metrics,
-            "size": self.size,
-            "size_to_predict": self.size_to_predict,
+            "size": self.size or None,
+            "size_to_predict": self.size_to_predict or None,
             "sizes": dict(self.sizes),
             "revisions": dict(self.revisions),
             "history": [it._asdict() for it in self.history],
@@ -91,23 +103,35 @@ def facts_of(source: Source) -> Facts:
     Raises:
         CheckpointError: it cannot be had, or is no checkpoint of this library.
     """
-    from huggingface_hub import is_offline_mode
+    from huggingface_hub import ModelCardData
 
     folder = source.fetch((CONFIG, CARD))
-    manifest = Checkpoint.read(folder, (CONFIG,)).manifest
+    manifest = read_manifest(folder)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    revision: str | None = None
     revisions: Mapping[str, str] = {}
     history: Sequence[Published] = ()
     if isinstance(source, DirectoryModel):
-        revision, revisions, history = source.resolve(), source.refs(), source.history()
+        revisions, history = source.refs(), source.history()
     elif isinstance(source, HubModel):
-        revision = folder.name  # the cache calls a snapshot by its commit
-        if not is_offline_mode():
-            revisions, history = source.revisions(), source.history()
+        sizes = {}
+        with suppress(CheckpointError):  # the hub cannot be asked: what the cache has is known all the same
             sizes = {it.rfilename: it.size or 0 for it in source.info().siblings or []}
-    sizes = {path: size for path, size in sizes.items() if path in (MANIFEST, *manifest.files)}
-    return Facts(source.name, revision, manifest, read_card(folder), sizes, revisions, history)
+            revisions, history = source.revisions(), source.history()
+    try:
+        card, problem = read_card(folder), None
+    except CheckpointError as error:
+        card, problem = ModelCardData(), str(error)
+    return Facts(
+        name=source.name,
+        # Both kinds of hub call the folder by it; the name may have come to stand for another since.
+        revision=folder.name if isinstance(source, DirectoryModel | HubModel) else None,
+        manifest=manifest,
+        card=card,
+        problem=problem,
+        sizes={path: size for path, size in sizes.items() if path in (MANIFEST, *manifest.files)},
+        revisions=revisions,
+        history=history,
+    )
 
 
 def compare_files(source: Source) -> list[FileState]:
@@ -117,17 +141,25 @@ def compare_files(source: Source) -> list[FileState]:
         CheckpointError: the manifest cannot be read, or is not the one of the version that was asked for.
     """
     folder = source.fetch(())
-    manifest = Checkpoint.read(folder, ()).manifest
+    manifest = read_manifest(folder)
     states = [_compared(folder, path, expected, source.is_remote) for path, expected in manifest.files.items()]
     present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     states += [FileState(it, "not listed", None, None) for it in present if it not in (MANIFEST, *manifest.files)]
     return states
 
 
+def megabytes(size: int) -> str:
+    """A size for people, in units of 1,000,000 bytes."""
+    return f"{size / 1e6:,.1f} MB"
+
+
 def _compared(folder: Path, path: str, expected: str, is_remote: bool) -> FileState:
     if not (folder / path).is_file():
         return FileState(path, "not downloaded" if is_remote else "missing", expected, None)
-    found = sha256(folder / path)
+    try:
+        found = sha256(folder / path)
+    except OSError as error:
+        raise CheckpointError(f"{path} in {folder} cannot be read: {error.strerror or error}") from error
     if found == expected:
         return FileState(path, "as published", expected, found)
     return FileState(path, "edited" if path == CARD else "altered", expected, found)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from listening_clf.display import many
 from listening_clf.errors import CheckpointError
 from listening_clf.hub.directory import models_in
 from listening_clf.hub.remote import cached_models, published_models
@@ -17,7 +18,7 @@ class Entry(NamedTuple):
 
     name: str
     revisions: tuple[str, ...] = ()
-    """Names of its revisions, or their first digits where they have none."""
+    """Names of its revisions, or the commit of one that has none."""
     size: int | None = None
     """Bytes on the disk; None where they are not here."""
     note: str = ""
@@ -46,14 +47,14 @@ def list_all(directory: str | None = None, search: str | None = None) -> Listing
     """List the models. The hub is asked where no directory is named; that it cannot be reached is no error.
 
     Raises:
-        CheckpointError: there is no such directory.
+        CheckpointError: there is no such directory, or it cannot be read.
     """
     listing = Listing(
         bundled=[Entry(name, size=_size(BUNDLED / name)) for name in bundled_models()],
         cache=[
             Entry(
                 repo.repo_id,
-                tuple(sorted(name for it in repo.revisions for name in (it.refs or [it.commit_hash[:_SHORT]]))),
+                tuple(sorted(name for it in repo.revisions for name in (it.refs or [it.commit_hash]))),
                 repo.size_on_disk,
             )
             for repo in cached_models()
@@ -64,8 +65,9 @@ def list_all(directory: str | None = None, search: str | None = None) -> Listing
         if folder is None or not folder.is_dir():
             raise CheckpointError(f"there is no directory {directory}")
         listing.directory = [
-            Entry(model.name, tuple(model.refs()), _size(model.folder), _count(len(model.versions())))
+            Entry(model.name, tuple(model.refs()), _size(model.folder), many(len(model.versions()), "version"))
             for model in models_in(folder)
+            if search is None or search in model.name
         ]
         return listing
     try:
@@ -73,13 +75,6 @@ def list_all(directory: str | None = None, search: str | None = None) -> Listing
     except CheckpointError as error:
         listing.problem = str(error)
     return listing
-
-
-_SHORT = 7
-
-
-def _count(versions: int) -> str:
-    return "1 version" if versions == 1 else f"{versions} versions"
 
 
 def _size(folder: Path) -> int:

@@ -8,50 +8,22 @@ the import takes.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from listening_clf.checkpoint import MANIFEST, Checkpoint
 from listening_clf.errors import CheckpointError
+from listening_clf.hub.card import read_card
+from listening_clf.hub.common import DEFAULT_ACCESS, ID_LENGTH, MAIN, TAG, Access, Published
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo, HfApi, ModelInfo
-
-TAG = "listening-clf"
-"""What models of this library are found by on the hub."""
-
-MAIN = "main"
-
-
-class Access(NamedTuple):
-    """How the hub is asked."""
-
-    token: str | None = None
-    """None: HF_TOKEN, or the one that `hf auth login` stored."""
-    cache_dir: str | Path | None = None
-    """None: the cache that HF_HOME or HF_HUB_CACHE names."""
-    local_files_only: bool = False
-    """Take what the cache has, and do not ask the hub."""
-    force_download: bool = False
-    """Download even what the cache has."""
-
-
-DEFAULT_ACCESS = Access()
-
-
-class Published(NamedTuple):
-    """One time that a model was published."""
-
-    time: str
-    """In ISO 8601, UTC."""
-    version: str
-    """The commit or version: who names it gets these very files, whatever is published later."""
-    message: str | None = None
-    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +46,22 @@ class HubModel:
         Raises:
             CheckpointError: no such model or revision, no right to it, or no way to the hub and not in the cache.
         """
+        return self.download(None if needed is None else [MANIFEST, *map(escape, needed)])
+
+    def download(self, patterns: Sequence[str] | None, *, ignore: Sequence[str] = ()) -> Path:
+        """The folder in the cache, after the files that match a pattern (None: all) and are not ignored are there.
+
+        Raises:
+            CheckpointError: as of `fetch`.
+        """
         import huggingface_hub
 
         with self._explained():
             folder = huggingface_hub.snapshot_download(
                 self.repo_id,
                 revision=self.revision,
-                allow_patterns=None if needed is None else [MANIFEST, *needed],
+                allow_patterns=None if patterns is None else [*patterns],
+                ignore_patterns=[*ignore] or None,
                 **self.access._asdict(),
             )
         return Path(folder)
@@ -117,47 +98,70 @@ class HubModel:
             for it in commits
         ]
 
-    def publish(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        message: str | None = None,
-        private: bool | None = None,
-    ) -> str:
+    def publish(self, checkpoint: Checkpoint, *, message: str | None = None, private: bool | None = None) -> str:
         """Upload the checkpoint as one commit to the revision, a branch; repository and branch are made if need be.
 
         Returns:
             NAME@COMMIT, by which these very files are had, whatever is published later.
 
         Raises:
-            CheckpointError: the checkpoint is not whole or was altered, the hub refuses it or its card, or cannot be
+            CheckpointError: the checkpoint is not whole, was altered or has a card that cannot be read; the revision
+                cannot be a branch; the repository is there and is not as `private` says; the hub refuses, or cannot be
                 reached.
         """
+        branch = self.revision or MAIN
+        if re.fullmatch(rf"[0-9a-f]{{{ID_LENGTH}}}", branch):
+            raise CheckpointError(f"a model is published to a branch, not to a commit such as {branch}")
+        read_card(checkpoint.folder)
         api = self._api()
-        with tempfile.TemporaryDirectory() as scratch, self._explained("published to"):
-            staging = Path(scratch) / "model"
-            checkpoint.copy_to(staging)
+        with tempfile.TemporaryDirectory() as scratch, self._explained(publishing=True):
+            checkpoint.copy_into(Path(scratch))
             api.create_repo(self.repo_id, private=private, exist_ok=True)
-            if self.revision is not None:
-                api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=self.repo_id,
-                folder_path=staging,
-                revision=self.revision,
-                commit_message=message or "Upload model with listening_clf",
-                # What the last version had and this one has not; files of other kinds are somebody's own.
-                delete_patterns=sorted(self._published_files(api) - set(checkpoint.manifest.files)) or None,
-            )
+            self._check_visibility(api, private)
+            with self._branch(api, branch):
+                commit = api.upload_folder(
+                    repo_id=self.repo_id,
+                    folder_path=scratch,
+                    revision=branch,
+                    commit_message=message or "Upload model with listening_clf",
+                    # What the last version had and this one has not; other files are somebody's own.
+                    delete_patterns=[*map(escape, self._published_files(api, branch) - set(checkpoint.manifest.files))]
+                    or None,
+                )
         return f"{self.repo_id}@{commit.oid}"
 
-    def _published_files(self, api: HfApi) -> set[str]:
+    def _check_visibility(self, api: HfApi, private: bool | None) -> None:
+        if private is not None and bool(api.model_info(self.repo_id).private) != private:
+            raise CheckpointError(
+                f"the repository {self.repo_id} is {'public' if private else 'private'} already: change that in its "
+                "settings on the hub, or push without saying who may see it"
+            )
+
+    @contextmanager
+    def _branch(self, api: HfApi, branch: str) -> Iterator[None]:
+        """The branch, which is there. One that was made for this goes again if nothing comes of it."""
+        refs = api.list_repo_refs(self.repo_id)
+        if branch in (tag.name for tag in refs.tags):
+            raise CheckpointError(f"{branch!r} is a tag of {self.repo_id}, which names one commit for good")
+        is_new = branch not in (MAIN, *(ref.name for ref in refs.branches))
+        if is_new:
+            api.create_branch(self.repo_id, branch=branch)
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                with suppress(Exception):  # what is wrong is said already
+                    api.delete_branch(self.repo_id, branch=branch)
+            raise
+
+    def _published_files(self, api: HfApi, branch: str) -> set[str]:
         """The files that the manifest on the hub lists."""
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import RemoteEntryNotFoundError
 
         try:
-            manifest = api.hf_hub_download(self.repo_id, MANIFEST, revision=self.revision)
+            manifest = api.hf_hub_download(self.repo_id, MANIFEST, revision=branch)
             return set(json.loads(Path(manifest).read_text(encoding="utf-8"))["files"])
-        except (EntryNotFoundError, ValueError, KeyError, TypeError):  # there is none, or none that is one
+        except (RemoteEntryNotFoundError, ValueError, KeyError, TypeError):  # there is none, or none that is one
             return set()
 
     def _api(self) -> HfApi:
@@ -166,10 +170,11 @@ class HubModel:
         return HfApi(token=self.access.token)
 
     @contextmanager
-    def _explained(self, aim: str = "had from") -> Iterator[None]:
+    def _explained(self, *, publishing: bool = False) -> Iterator[None]:
         """Say in one sentence what is wrong, and what to do."""
         from huggingface_hub import errors
 
+        log_in = "log in with `hf auth login`, or set HF_TOKEN to a token that may"
         try:
             yield
         except CheckpointError:
@@ -180,9 +185,11 @@ class HubModel:
                 "the account whose token is used"
             ) from error
         except errors.RepositoryNotFoundError as error:
+            if publishing:
+                raise CheckpointError(f"the hub lets nobody publish {self.repo_id} so: {log_in} write there") from error
             raise CheckpointError(
                 f"the model {self.repo_id} is no local folder, and the hub shows none of that name: it may be private; "
-                "then log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
+                f"then {log_in} read it"
             ) from error
         except errors.RevisionNotFoundError as error:
             raise CheckpointError(
@@ -190,9 +197,11 @@ class HubModel:
             ) from error
         except errors.LocalEntryNotFoundError as error:
             raise CheckpointError(
-                f"the model {self.name} is no local folder, and not in the cache, and {self._why_not_asked(error)}"
+                f"the model {self.name} is no local folder, and not in the cache as far as it is needed, and "
+                f"{self._why_not_asked(error)}"
             ) from error
         except Exception as error:  # the client's own, the HTTP library's, the file system's
+            aim = "published to" if publishing else "had from"
             raise CheckpointError(f"the model {self.name} cannot be {aim} the hub: {_reason(error)}") from error
 
     def _known_revisions(self) -> str:
@@ -202,13 +211,15 @@ class HubModel:
             return ""
 
     def _why_not_asked(self, error: Exception) -> str:
-        from huggingface_hub import constants
+        from huggingface_hub import constants, errors
 
         if self.access.local_files_only:
-            return "the hub is not asked here: `listening-clf hub pull` downloads it"
+            return "the hub is not asked (local_files_only): `listening-clf hub pull` downloads it"
         if constants.is_offline_mode():
             return "the hub is not asked while HF_HUB_OFFLINE is set"
-        return f"the hub cannot be reached: {_reason(error.__cause__ or error)}"
+        cause = error.__cause__ or error
+        said = "does not give it" if isinstance(cause, errors.HfHubHTTPError) else "cannot be reached"
+        return f"the hub {said}: {_reason(cause)}"
 
 
 def cached_models(cache_dir: str | Path | None = None) -> list[CachedRepoInfo]:
@@ -233,7 +244,8 @@ def published_models(search: str | None = None, *, limit: int = 50) -> list[Mode
     from huggingface_hub import HfApi, constants, get_session
 
     try:
-        get_session().head(constants.ENDPOINT)  # the listing itself is tried for 23 s where there is no network
+        # The listing itself is tried again and again, for 23 s, where there is no network.
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         return list(HfApi().list_models(filter=TAG, search=search, sort="downloads", limit=limit))
     except Exception as error:
         raise CheckpointError(f"the hub cannot be asked for its models: {_reason(error)}") from error

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT
+from listening_clf.checkpoint import MANIFEST, NEEDED_TO_PREDICT, Checkpoint, read_manifest
 from listening_clf.errors import CheckpointError
+from listening_clf.hub.common import DEFAULT_ACCESS, Access
 from listening_clf.hub.directory import DirectoryModel
-from listening_clf.hub.remote import DEFAULT_ACCESS, Access, HubModel
+from listening_clf.hub.remote import HubModel
 
 BUNDLED = Path(__file__).parent.parent / "models"
 DEFAULT_MODEL = "small"
 
 _URL = "file://"
+_PATHS = (_URL, "/", ".")
+"""What the name of a path starts with, whether it is there or not."""
+
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -73,9 +77,9 @@ def find(
     name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
     name, revision = _split(name, revision)
     folder = BUNDLED / name if name in bundled_models() else path_of(name)
-    if folder and DirectoryModel.is_one(folder):
-        return DirectoryModel(folder, revision)
-    if folder and folder.is_dir():
+    if folder and _is_dir(folder):
+        if DirectoryModel.is_one(folder):
+            return DirectoryModel(folder, revision)
         if revision is not None:
             raise CheckpointError(f"{name} is one folder and has no revisions, so there is no {revision!r} of it")
         return Folder(name, folder)
@@ -98,6 +102,16 @@ def locate(
     return find(name_or_path, revision=revision).fetch(needed)
 
 
+def fetch_whole(source: Source) -> Checkpoint:
+    """A model with all the files that its manifest lists; no others that may lie beside them are downloaded.
+
+    Raises:
+        CheckpointError: it cannot be had, is no checkpoint of this library, or lacks a file.
+    """
+    folder = source.fetch(tuple(read_manifest(source.fetch(())).files))
+    return Checkpoint.read(folder, tuple(read_manifest(folder).files))
+
+
 def destination(
     name: str, *, revision: str | None = None, access: Access = DEFAULT_ACCESS
 ) -> DirectoryModel | HubModel:
@@ -110,7 +124,7 @@ def destination(
     folder = path_of(name)
     if folder and (folder / MANIFEST).exists():
         raise CheckpointError(f"{name} is a checkpoint folder, which holds one version: name a folder to hold several")
-    if folder and (DirectoryModel.is_one(folder) or name.startswith((_URL, "/", "."))):
+    if folder and (DirectoryModel.is_one(folder) or name.startswith(_PATHS)):
         return DirectoryModel(folder, revision)
     if _HUB_ID.fullmatch(name):
         return HubModel(name, revision, access)
@@ -121,20 +135,28 @@ def destination(
 
 
 def path_of(name: str) -> Path | None:
-    """The path that a name means; None for a URL that is not of this machine."""
+    """The path that a name means; None for an empty one, and for a URL that is not of this machine."""
     if not name.startswith(_URL):
-        return Path(name)
+        return Path(name) if name else None
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
     url = urlsplit(name)
-    return Path(url2pathname(url.path)) if url.netloc in ("", "localhost") else None
+    return Path(url2pathname(url.path)) if url.path and url.netloc in ("", "localhost") else None
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for a path
+        return False
 
 
 def _split(name: str, revision: str | None) -> tuple[str, str | None]:
-    """NAME@REVISION, unless a folder is called so."""
+    """NAME@REVISION, unless a folder is called so, or a folder on the way to one."""
     plain, at, own = name.rpartition("@")
-    if not (at and plain and own) or Path(name).is_dir():
+    in_path = "/" in own and name.startswith(_PATHS)
+    if not (at and plain and own) or in_path or _is_dir(Path(name)):
         return name, revision
     if revision not in (None, own):
         raise CheckpointError(f"{name} names the revision {own!r}, but revision is {revision!r}")

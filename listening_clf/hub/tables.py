@@ -8,9 +8,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from listening_clf.agreement import PredictionDiff
+from listening_clf.checkpoint import NEEDED_TO_PREDICT
 from listening_clf.display import label_style, many, plain, standard_output
-from listening_clf.hub.diff import PredictionDiff, Row
-from listening_clf.hub.facts import WRONG, Facts, FileState
+from listening_clf.hub.card import in_words
+from listening_clf.hub.diff import Row
+from listening_clf.hub.facts import WRONG, Facts, FileState, megabytes
 from listening_clf.hub.listing import Entry, Listing
 
 LATEST = 10
@@ -51,16 +54,18 @@ def print_facts(facts: Facts) -> None:
     rows = {
         "labels": ", ".join(manifest.labels),
         "codebook": manifest.codebook_version and f"version {manifest.codebook_version}",
-        "licence": _listed(card.license),
-        "language": _listed(card.language),
-        "base model": _listed(card.base_model),
-        "trained on": "; ".join(f"{data['name']} (licence: {data['licence']})" for data in manifest.training_data),
+        "licence": in_words(card.license),
+        "language": in_words(card.language),
+        "base model": in_words(card.base_model),
+        "trained on": facts.trained_on,
         "reads": f"{manifest.encoding.get('context_tokens')} tokens of context",
-        "size": f"{megabytes(facts.size)}, of which {megabytes(facts.size_to_predict)} to predict",
+        "size": facts.sizes and f"{megabytes(facts.size)}, of which {megabytes(facts.size_to_predict)} to predict",
     }
     if facts.revision:
         rows["version"] = facts.revision
         rows["revisions"] = ", ".join(f"{name} ({version[:7]})" for name, version in facts.revisions.items())
+    if facts.problem:
+        rows["card"] = facts.problem
     for what, value in rows.items():
         table.add_row(what, plain(value or "not stated", "" if value else "dim"))
     console.print(table)
@@ -75,12 +80,8 @@ def print_facts(facts: Facts) -> None:
         console.print("\nPublished:")
         table = Table.grid(padding=(0, 2), pad_edge=True)
         for event in facts.history[:LATEST]:
-            table.add_row(
-                event.time[:16].replace("T", " "),
-                event.version[:7],
-                plain(event.message or ""),
-                plain(event.by or "", "dim"),
-            )
+            when = event.time[:16].replace("T", " ")
+            table.add_row(when, event.version, plain(event.message or ""), plain(event.by or "", "dim"))
         console.print(table)
 
 
@@ -97,11 +98,16 @@ def print_files(name: str, files: Sequence[FileState]) -> None:
     console.print(plain(name, "bold"))
     console.print(table)
     wrong = [file for file in files if file.state in WRONG]
+    absent = [file for file in files if file.state == "not downloaded" and file.path in NEEDED_TO_PREDICT]
     if wrong:
         console.print(
             f"\n{many(len(wrong), 'file')} of {len(files)} not as published: the model is refused. Get it anew; where "
             "it came from the hub, by `listening-clf hub pull --force`.",
             highlight=False,
+        )
+    elif absent:
+        console.print(
+            "\nWhat is there is as published. Predicting needs more, which `listening-clf hub pull` downloads."
         )
     else:
         console.print("\nEvery file that is loaded is as published.")
@@ -143,15 +149,6 @@ def print_differing_predictions(first: str, second: str, diff: PredictionDiff) -
         ours, theirs = (", ".join(labels) or "none" for labels in (turn.first, turn.second))
         console.print(plain(f"  {where}: {ours} | {theirs}", "bold"))
         console.print(plain(f"    {turn.text}"))
-
-
-def megabytes(size: int) -> str:
-    """A size for people, in units of 1,000,000 bytes."""
-    return f"{size / 1e6:,.1f} MB"
-
-
-def _listed(value: str | list[str] | None) -> str:
-    return ", ".join(value) if isinstance(value, list) else value or ""
 
 
 def _console() -> Console:
