@@ -222,13 +222,13 @@ class HubModel:
         return f"the hub {said}: {_reason(cause)}"
 
 
-def cached_models(cache_dir: str | Path | None = None) -> list[CachedRepoInfo]:
+def cached_models() -> list[CachedRepoInfo]:
     """The models of this library in the cache."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repositories = scan_cache_dir(cache_dir).repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     own = (repo for repo in repositories if any((it.snapshot_path / MANIFEST).exists() for it in repo.revisions))
