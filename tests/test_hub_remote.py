@@ -360,6 +360,17 @@ def test_code_and_pickles_in_a_repository_are_neither_downloaded_nor_run(
     assert "modeling.py" not in server.downloaded(NAME)
 
 
+def test_transformers_loads_it_as_it_is(server: HubServer, tiny: ListeningClassifier) -> None:
+    from transformers import pipeline
+
+    tiny.push_to_hub(NAME)
+    classify = pipeline("text-classification", NAME, top_k=None)
+    (found,) = classify(["What happened when you restarted it?"])
+    scores = {it["label"]: it["score"] for it in found}
+    assert set(scores) == set(tiny.labels)
+    assert max(scores, key=lambda label: scores[label]) == "open_question"
+
+
 def test_the_card_passes_what_the_hub_asks_of_it(server: HubServer) -> None:
     for name in ("small", "tiny"):
         card = ModelCard.load(BUNDLED / name / CARD, ignore_metadata_errors=False)
