@@ -93,7 +93,7 @@ def test_a_card_may_be_edited_before_it_is_published(model: DirectoryModel, tmp_
         card.write("\nAsk us before you use it.\n")
     model.publish(tiny)
     model.publish(Checkpoint.read(folder))
-    published = Checkpoint.open(model.fetch(None))
+    published = Checkpoint.open(model.fetch(()))
     assert "Ask us" in (published.folder / CARD).read_text(encoding="utf-8")
     published.verify(CARD)
     assert len(model.versions()) == 2
@@ -134,14 +134,14 @@ def test_a_ref_cannot_stand_for_another_version_s_id(
 
 def test_an_altered_version_is_refused(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
-    (model.fetch(None) / ONNX_DATA).write_bytes(b"other weights")
+    (model.fetch(()) / ONNX_DATA).write_bytes(b"other weights")
     with pytest.raises(CheckpointError, match=f"{ONNX_DATA} in .* is not the file that was saved"):
         ListeningClassifier.from_pretrained(model.folder)
 
 
 def test_a_manifest_that_vouches_for_other_files_is_not_the_version(model: DirectoryModel, tiny: Checkpoint) -> None:
     model.publish(tiny)
-    manifest = model.fetch(None) / MANIFEST
+    manifest = model.fetch(()) / MANIFEST
     data = json.loads(manifest.read_text(encoding="utf-8"))
     data["thresholds"]["paraphrase"] = 0.0
     manifest.write_text(json.dumps(data), encoding="utf-8")
@@ -151,7 +151,7 @@ def test_a_manifest_that_vouches_for_other_files_is_not_the_version(model: Direc
 @pytest.mark.parametrize("path", [MANIFEST, ONNX_DATA, CARD])
 def test_to_publish_a_damaged_version_anew_puts_it_right(model: DirectoryModel, tiny: Checkpoint, path: str) -> None:
     first = model.publish(tiny)
-    version = model.fetch(None)
+    version = model.fetch(())
     (version / path).write_text("{}")
     assert model.publish(tiny) == first
     Checkpoint.open(version).verify(*tiny.manifest.files)
@@ -176,7 +176,7 @@ def test_a_file_that_is_altered_while_it_is_published_is_not(
     checkpoint = Checkpoint.open(shutil.copytree(tiny.folder, tmp_path / "mine"))
     (checkpoint.folder / MANIFEST).write_text("{}")  # what was verified is what counts
     model.publish(checkpoint)
-    assert Checkpoint.open(model.fetch(None)).manifest == tiny.manifest
+    assert Checkpoint.open(model.fetch(())).manifest == tiny.manifest
     copy = shutil.copyfile
 
     def alter_meanwhile(source: Path, target: Path) -> None:
@@ -238,11 +238,11 @@ def test_two_publishers_at_once_leave_whole_versions_and_one_of_them_main(
         publisher.start()
     while any(publisher.is_alive() for publisher in publishers):
         if DirectoryModel.is_one(model.folder) and model.refs():
-            Checkpoint.open(model.fetch(None))  # never met half written
+            Checkpoint.open(model.fetch(()))  # never met half written
     assert len(published) == 8
     assert sorted(model.versions()) == sorted({name.rpartition("@")[2] for name in published})
     for version in model.versions():
-        Checkpoint.open(at(model, version).fetch(None), tuple(small.manifest.files))
+        Checkpoint.open(at(model, version).fetch(()), tuple(small.manifest.files))
     assert len(model.history()) == 8
     assert not list(model.folder.rglob(".*"))
     assert len(list((model.folder / "log").iterdir())) == 8
@@ -268,7 +268,7 @@ DirectoryModel(Path({str(model.folder)!r})).publish(Checkpoint.open({str(small.f
         push.stdout.readline()
         push.send_signal(signal.SIGKILL)
     assert len(model.versions()) == 1
-    assert Checkpoint.open(model.fetch(None)).manifest == tiny.manifest
+    assert Checkpoint.open(model.fetch(())).manifest == tiny.manifest
     (abandoned,) = (model.folder / "versions").glob(".*")
     model.publish(small)
     assert abandoned.exists()  # it might still be under way

@@ -288,11 +288,11 @@ def test_a_file_altered_in_the_cache_is_refused_and_pulled_anew_by_force(
     server: HubServer, tiny: ListeningClassifier
 ) -> None:
     tiny.push_to_hub(NAME)
-    blob = (find(NAME).fetch(None) / ONNX_DATA).resolve()
+    blob = (find(NAME).fetch(WHOLE) / ONNX_DATA).resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     assert f"{ONNX_DATA} in " in (said := problem())
     assert "is not the file that was saved" in said
-    find(NAME, access=Access(force_download=True)).fetch(None)
+    find(NAME, access=Access(force_download=True)).fetch(WHOLE)
     assert ListeningClassifier.from_pretrained(NAME).labels == tiny.labels
 
 

@@ -60,7 +60,7 @@ class DirectoryModel:
         url = self.folder.absolute().as_uri()
         return url if self.revision is None else f"{url}@{self.revision}"
 
-    def fetch(self, needed: Sequence[str] | None) -> Path:
+    def fetch(self, needed: Sequence[str]) -> Path:
         """The folder of the version, whose manifest has been verified by its id.
 
         Raises:

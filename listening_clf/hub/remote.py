@@ -40,16 +40,16 @@ class HubModel:
         """NAME or NAME@REVISION."""
         return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
 
-    def fetch(self, needed: Sequence[str] | None) -> Path:
-        """The folder in the cache, after the manifest and the needed files that it lacks (None: all) are downloaded.
+    def fetch(self, needed: Sequence[str]) -> Path:
+        """The folder in the cache, after the manifest and the needed files that it lacks are downloaded.
 
         Raises:
             CheckpointError: no such model or revision, no right to it, or no way to the hub and not in the cache.
         """
-        return self.download(None if needed is None else [MANIFEST, *map(escape, needed)])
+        return self.download([MANIFEST, *map(escape, needed)])
 
-    def download(self, patterns: Sequence[str] | None, *, ignore: Sequence[str] = ()) -> Path:
-        """The folder in the cache, after the files that match a pattern (None: all) and are not ignored are there.
+    def download(self, patterns: Sequence[str], *, ignore: Sequence[str] = ()) -> Path:
+        """The folder in the cache, after the files that match a pattern and are not ignored are downloaded.
 
         Raises:
             CheckpointError: as of `fetch`.
@@ -60,7 +60,7 @@ class HubModel:
             folder = huggingface_hub.snapshot_download(
                 self.repo_id,
                 revision=self.revision,
-                allow_patterns=None if patterns is None else [*patterns],
+                allow_patterns=[*patterns],
                 ignore_patterns=[*ignore] or None,
                 **self.access._asdict(),
             )

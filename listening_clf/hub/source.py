@@ -35,8 +35,8 @@ class Source(Protocol):
     def is_remote(self) -> bool:
         """Whether its files have to be downloaded, so that only what is needed should be asked for."""
 
-    def fetch(self, needed: Sequence[str] | None) -> Path:
-        """The model's folder, with the manifest and the needed files in it as far as it has them (None: all of them).
+    def fetch(self, needed: Sequence[str]) -> Path:
+        """The model's folder, with the manifest and the needed files in it as far as it has them.
 
         Raises:
             CheckpointError: it cannot be had.
@@ -51,7 +51,7 @@ class Folder:
     folder: Path
     is_remote = False
 
-    def fetch(self, needed: Sequence[str] | None) -> Path:
+    def fetch(self, needed: Sequence[str]) -> Path:
         """The folder."""
         return self.folder
 
@@ -88,18 +88,13 @@ def find(
     raise _no_such_model(name)
 
 
-def locate(
-    name_or_path: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    needed: Sequence[str] | None = NEEDED_TO_PREDICT,
-) -> Path:
-    """The folder of a model; where it lies on the hub, what is needed is downloaded first.
+def locate(name_or_path: str | Path | None = None, *, revision: str | None = None) -> Path:
+    """The folder of a model; where it lies on the hub, what predicting needs is downloaded first.
 
     Raises:
         CheckpointError: nothing is there by that name, or it cannot be had.
     """
-    return find(name_or_path, revision=revision).fetch(needed)
+    return find(name_or_path, revision=revision).fetch(NEEDED_TO_PREDICT)
 
 
 def fetch_whole(source: Source) -> Checkpoint:
