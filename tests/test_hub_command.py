@@ -28,7 +28,7 @@ def mine(tmp_path: Path, bundled_folder: Path) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "100"}).invoke(app, ["hub", *map(str, arguments)])
+    return CliRunner(env={"COLUMNS": "80"}).invoke(app, ["hub", *map(str, arguments)])
 
 
 def test_the_list_has_bundled_models_and_says_that_the_hub_was_not_reached() -> None:
@@ -71,7 +71,9 @@ def test_push_prints_the_name_that_pins_and_notes_what_the_card_lacks(mine: Path
     assert result.stdout.startswith(f"{(tmp_path / 'calls').as_uri()}@")
     assert "Note: README.md does not state `language`" in result.stderr
     assert "license" not in result.stderr
-    assert "first" in run("info", tmp_path / "calls").stdout
+    shown = run("info", tmp_path / "calls").stdout
+    assert "first" in shown
+    assert shown.count(result.stdout.strip().rpartition("@")[2]) == 2  # the version, and when it was published
     assert run("verify", result.stdout.strip()).exit_code == 0
 
 

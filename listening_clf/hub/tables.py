@@ -79,6 +79,8 @@ def print_facts(facts: Facts) -> None:
     if facts.history:
         console.print("\nPublished:")
         table = Table.grid(padding=(0, 2), pad_edge=True)
+        for whole in (True, True, False, False):  # who rolls back needs all of a version's id
+            table.add_column(no_wrap=whole, overflow="fold")
         for event in facts.history[:LATEST]:
             when = event.time[:16].replace("T", " ")
             table.add_row(when, event.version, plain(event.message or ""), plain(event.by or "", "dim"))
