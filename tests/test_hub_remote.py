@@ -396,12 +396,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_publish_find_and_pull(server: HubServer, tmp_path: Path) -> None:
     assert run("push", "small", NAME).returncode == 0
-    pushed = run("push", "tiny", f"{NAME}@v1", "-m", "From the shell")
+    pushed = run("push", "tiny", f"{NAME}@v1", "-m", "October")
     assert pushed.returncode == 0, pushed.stderr
     pinned = pushed.stdout.strip()
     assert pinned == f"{NAME}@{server.repositories[NAME].at('v1').id}"
     assert NAME in run("list").stdout
-    assert "From the shell" in run("info", f"{NAME}@v1").stdout
+    assert "October" in run("info", f"{NAME}@v1").stdout
     pulled = run("pull", pinned, "--output", str(tmp_path / "mine"))
     assert pulled.stdout.strip() == str(tmp_path / "mine")
     assert Checkpoint.open(tmp_path / "mine").manifest == Checkpoint.open(BUNDLED / "tiny").manifest
