@@ -285,11 +285,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify(folder: Path, path: str, expected: str) -> None:
+def sha256_of(folder: Path, path: str) -> str:
+    """The sha256 of a checkpoint's file, in hexadecimal.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     try:
-        found = sha256(folder / path)
+        return sha256(folder / path)
     except OSError as error:
         raise CheckpointError(f"{path} in {folder} cannot be read: {error.strerror or error}") from error
+
+
+def _verify(folder: Path, path: str, expected: str) -> None:
+    found = sha256_of(folder, path)
     if found != expected:
         raise CheckpointError(
             f"{path} in {folder} is not the file that was saved (sha256 {found[:12]}…, expected {expected[:12]}…): "

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard, constants
@@ -81,9 +82,9 @@ def publish(folder: Path, revision: str | None = None, message: str | None = Non
     return classifier.push_to_hub(NAME, revision=revision, commit_message=message).partition("@")[2]
 
 
-def problem(name: str = NAME, **options: object) -> str:
+def problem(name: str = NAME, **options: Any) -> str:
     with pytest.raises(CheckpointError) as caught:
-        ListeningClassifier.from_pretrained(name, **options)  # type: ignore[arg-type]
+        ListeningClassifier.from_pretrained(name, **options)
     return str(caught.value)
 
 

@@ -88,4 +88,8 @@ def locate_base(name: str) -> Path:
 
 def public_name(name: str) -> str:
     """What to call a model to others, whom the paths of this machine tell nothing."""
-    return name if isinstance(find(name), HubModel) else PurePath(name).name
+    try:
+        source = find(name)
+    except CheckpointError:  # a folder that has gone since the run began is no reason to lose the run
+        return PurePath(name).name
+    return name if isinstance(source, HubModel) else PurePath(name).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ MAIN = "main"
 
 ID_LENGTH = 40
 """Hexadecimal digits of a commit on the hub, and of a version in a directory."""
+
+ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 class Access(NamedTuple):

@@ -30,10 +30,9 @@ from pathlib import Path
 from listening_clf.checkpoint import MANIFEST, Checkpoint, sha256
 from listening_clf.errors import CheckpointError
 from listening_clf.hub.card import read_card
-from listening_clf.hub.common import ID_LENGTH, MAIN, Published
+from listening_clf.hub.common import ID, ID_LENGTH, MAIN, Published
 
 _SHORTEST_ID = 7
-_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 _LIKE_AN_ID = re.compile(rf"[0-9a-f]{{{_SHORTEST_ID},}}")
 _REF = re.compile(r"\w[\w.-]*")
 _STAGING = ".push-"
@@ -81,7 +80,7 @@ class DirectoryModel:
             CheckpointError: there is none, or several start so.
         """
         revision = self.revision or MAIN
-        if _ID.fullmatch(revision):  # before any ref could be called so
+        if ID.fullmatch(revision):  # before any ref could be called so
             return revision
         refs = self.refs()
         if revision in refs:
@@ -102,13 +101,13 @@ class DirectoryModel:
         for path in sorted(self._refs.glob("[!.]*"), key=lambda path: (path.name != MAIN, path.name)):
             with suppress(OSError, UnicodeDecodeError):  # what is no ref is none
                 version = path.read_text(encoding="utf-8").strip()
-                if _ID.fullmatch(version):
+                if ID.fullmatch(version):
                     refs[path.name] = version
         return refs
 
     def versions(self) -> list[str]:
         """The ids of all versions, those published last first."""
-        folders = [path for path in self._versions.glob("[!.]*") if _ID.fullmatch(path.name) and path.is_dir()]
+        folders = [path for path in self._versions.glob("[!.]*") if ID.fullmatch(path.name) and path.is_dir()]
         return [path.name for path in sorted(folders, key=lambda path: (-path.stat().st_mtime, path.name))]
 
     def history(self) -> list[Published]:

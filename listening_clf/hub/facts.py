@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_PREDICT, Manifest, read_manifest, sha256
+from listening_clf.checkpoint import CARD, CONFIG, MANIFEST, NEEDED_TO_PREDICT, Manifest, read_manifest, sha256_of
 from listening_clf.errors import CheckpointError
 from listening_clf.hub.card import in_words, read_card
 from listening_clf.hub.common import Published
@@ -107,16 +107,18 @@ def facts_of(source: Source) -> Facts:
 
     folder = source.fetch((CONFIG, CARD))
     manifest = read_manifest(folder)
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    sizes: Mapping[str, int] = {}
     revisions: Mapping[str, str] = {}
     history: Sequence[Published] = ()
     if isinstance(source, DirectoryModel):
         revisions, history = source.refs(), source.history()
-    elif isinstance(source, HubModel):
-        sizes = {}
+    if isinstance(source, HubModel):
         with suppress(CheckpointError):  # the hub cannot be asked: what the cache has is known all the same
             sizes = {it.rfilename: it.size or 0 for it in source.info().siblings or []}
             revisions, history = source.revisions(), source.history()
+    else:
+        sizes = {path: (folder / path).stat().st_size for path in manifest.files if (folder / path).is_file()}
+        sizes[MANIFEST] = (folder / MANIFEST).stat().st_size
     try:
         card, problem = read_card(folder), None
     except CheckpointError as error:
@@ -156,10 +158,7 @@ def megabytes(size: int) -> str:
 def _compared(folder: Path, path: str, expected: str, is_remote: bool) -> FileState:
     if not (folder / path).is_file():
         return FileState(path, "not downloaded" if is_remote else "missing", expected, None)
-    try:
-        found = sha256(folder / path)
-    except OSError as error:
-        raise CheckpointError(f"{path} in {folder} cannot be read: {error.strerror or error}") from error
+    found = sha256_of(folder, path)
     if found == expected:
         return FileState(path, "as published", expected, found)
     return FileState(path, "edited" if path == CARD else "altered", expected, found)

@@ -8,7 +8,6 @@ the import takes.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from listening_clf.checkpoint import MANIFEST, Checkpoint
 from listening_clf.errors import CheckpointError
 from listening_clf.hub.card import read_card
-from listening_clf.hub.common import DEFAULT_ACCESS, ID_LENGTH, MAIN, TAG, Access, Published
+from listening_clf.hub.common import DEFAULT_ACCESS, ID, MAIN, TAG, Access, Published
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo, HfApi, ModelInfo
@@ -110,7 +109,7 @@ class HubModel:
                 reached.
         """
         branch = self.revision or MAIN
-        if re.fullmatch(rf"[0-9a-f]{{{ID_LENGTH}}}", branch):
+        if ID.fullmatch(branch):
             raise CheckpointError(f"a model is published to a branch, not to a commit such as {branch}")
         read_card(checkpoint.folder)
         api = self._api()
