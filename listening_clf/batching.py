@@ -80,15 +80,16 @@ class Pass:
         """Begin to run some turns; what is returned waits for the logits of all of them, in order."""
         if len(self._known) > REMEMBERED_INPUTS:
             self._known.clear()
-        keys = [_key(turn) for turn in turns]
+        keys = [input_key(turn) for turn in turns]
         new = {key: turn for key, turn in zip(keys, turns, strict=True) if key not in self._known}
         cut = batches(new.values(), self._tokens)
         for batch, wait in zip(cut, self._start(cut), strict=True):
-            self._known.update((_key(turn), (wait, row)) for row, turn in enumerate(batch))
+            self._known.update((input_key(turn), (wait, row)) for row, turn in enumerate(batch))
         found = [self._known[key] for key in keys]
         return lambda: np.stack([wait()[row] for wait, row in found])
 
 
-def _key(turn: Encoded) -> bytes:
+def input_key(turn: Encoded) -> bytes:
+    """What tells an input from all others: a model gives the same logits where it is the same."""
     content = np.array([turn.context_start, *turn.input_ids], dtype=np.int32)
     return blake2b(content.tobytes(), digest_size=16).digest()

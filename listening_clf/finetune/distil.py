@@ -2,62 +2,133 @@
 
 The teacher reads every turn just as the student does, with the same omissions and in the same style, which Beyer et
 al. ("Knowledge distillation: a good teacher is patient and consistent", CVPR 2022) found to matter most. So it can also
-teach turns that nobody annotated.
+teach turns that nobody annotated. What it once said of a turn is not asked again: in every epoch much is as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
 
-from listening_clf.checkpoint import ONNX_DATA, Calibration, Checkpoint
+from listening_clf.batching import input_key
+from listening_clf.checkpoint import NEEDED_TO_TRAIN, TOKENIZER, WEIGHTS, Calibration, Checkpoint
 from listening_clf.conversation import Conversation
+from listening_clf.encoding import Encoded, Encoder
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.data import LabelledTurn
-from listening_clf.hub import locate
-from listening_clf.runtime import Runtime, calibrated
+from listening_clf.finetune.forward import all_logits
+from listening_clf.finetune.start import locate_base
+from listening_clf.runtime import calibrated, encoding_settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BATCH_SIZE = 32
+
+_CHUNK = 2048
+"""Turns that the teacher reads between two notes of its answers: what a kill can lose at most."""
+
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Teacher:
     """A model that another one learns from.
 
+    It runs in torch, in the precision and on the devices of the run: in int8 some large models answer quite otherwise.
+
     Args:
         name: a bundled model's name, a checkpoint folder, or a hub id.
         labels: the student's.
         weight: how much the teacher counts where annotators say something too; they have the rest.
+        accelerator: of the run.
 
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or it lacks the weights.
         TrainingError: it does not know all the labels.
     """
 
-    def __init__(self, name: str, labels: Sequence[str], weight: float) -> None:
-        checkpoint = Checkpoint.open(locate(name))
+    def __init__(self, name: str, labels: Sequence[str], weight: float, accelerator: Accelerator) -> None:
+        checkpoint = Checkpoint.open(locate_base(name), NEEDED_TO_TRAIN)
+        checkpoint.verify_the_rest()  # transformers looks for files of its own accord
         own = checkpoint.manifest.labels
         if missing := [label for label in labels if label not in own]:
             raise TrainingError(f"the teacher {name!r} does not know {missing[0]!r}: its labels are {', '.join(own)}")
-        self._runtime = Runtime(checkpoint)
         self.training_data = [dict(data) for data in checkpoint.manifest.training_data]
         """What it has seen labels of; so does, through it, the student."""
-        self.fingerprint = checkpoint.manifest.files[ONNX_DATA]
+        self.fingerprint = f"{checkpoint.manifest.files[WEIGHTS]} {accelerator.mixed_precision}"
+        """What its answers depend on."""
+        self._labels = len(own)
         self._columns = [own.index(label) for label in labels]
         self._weight = weight
+        self._accelerator = accelerator
+        self._encoder = Encoder(Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)), encoding_settings(checkpoint))
+        self._model = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.folder,
+            dtype=_PRECISIONS.get(accelerator.mixed_precision, torch.float32),
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).to(accelerator.device)
+        self._answers: dict[bytes, NDArray[np.float32]] = {}
+
+    def read(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[int, int]]:
+        """Read the turns that are new, the short ones first.
+
+        Yields:
+            After some thousand turns each: how many are read, of how many new ones.
+        """
+        new = {key: turn for key, turn in self._encoded(turns) if key not in self._answers}
+        order = sorted(new, key=lambda key: len(new[key].input_ids))
+        for first in range(0, len(order), _CHUNK):
+            keys = order[first : first + _CHUNK]
+            chunk = [new[key] for key in keys]
+            logits = all_logits(self._model, chunk, self._labels, _BATCH_SIZE, self._accelerator)
+            self._answers.update(zip(keys, logits, strict=True))
+            yield first + len(keys), len(order)
 
     def teach(self, turns: Sequence[LabelledTurn]) -> list[LabelledTurn]:
-        """The turns with targets between 0 and 1, none of them unknown.
+        """The turns, which it has read, with targets between 0 and 1, none of them unknown.
 
         The teacher's calibration is left out: it was fitted on dev, of which a student is to see nothing.
         """
-        logits = self._runtime.logits(self._runtime.encoder.encode_many(turn.item for turn in turns))
-        taught = calibrated(logits, [Calibration()] * logits.shape[1])[:, self._columns]
+        logits = np.stack([self._answers[key] for key, _ in self._encoded(turns)])
+        taught = calibrated(logits, [Calibration()] * self._labels)[:, self._columns]
         return [
             LabelledTurn(
                 turn.item, np.where(np.isnan(turn.targets), own, turn.targets + self._weight * (own - turn.targets))
             )
             for turn, own in zip(turns, taught, strict=True)
         ]
+
+    def note_answers(self, path: Path) -> None:
+        """Write down all that it has answered.
+
+        Raises:
+            OSError, SafetensorError: it cannot be written.
+        """
+        keys = np.frombuffer(b"".join(self._answers), dtype=np.uint8).reshape(len(self._answers), -1)
+        logits = np.stack(list(self._answers.values()))
+        save_file({"keys": keys, "logits": logits}, path, metadata={"teacher": self.fingerprint})
+
+    def recall_answers(self, path: Path) -> None:
+        """Take up what was written down, if it was this teacher's, in this precision."""
+        with safe_open(path, framework="numpy") as noted:
+            if noted.metadata() == {"teacher": self.fingerprint}:
+                keys, logits = noted.get_tensor("keys"), noted.get_tensor("logits")
+                self._answers.update(zip(map(bytes, keys), logits, strict=True))
+
+    def _encoded(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[bytes, Encoded]]:
+        for one in self._encoder.encode_many(turn.item for turn in turns):
+            yield input_key(one), one
 
 
 def without_annotations(conversation: Conversation, labels: Sequence[str]) -> Conversation:

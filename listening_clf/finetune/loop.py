@@ -20,15 +20,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from listening_clf.checkpoint import MANIFEST, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
-from listening_clf.encoding import pad
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import keep_layers, load_base
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.card import model_card
 from listening_clf.finetune.config import TrainConfig
-from listening_clf.finetune.data import LENGTH_MULTIPLE, Example, batches, draw, encoded, epoch_turns, labelled_turns
+from listening_clf.finetune.data import Example, LabelledTurn, batches, draw, encoded, epoch_turns, labelled_turns
 from listening_clf.finetune.distil import Teacher, without_annotations
 from listening_clf.finetune.export import export
+from listening_clf.finetune.forward import all_logits, batch_logits
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1, macro_f1_error
 from listening_clf.finetune.replay import Replay
 from listening_clf.finetune.run_state import RunState
@@ -99,7 +99,7 @@ def train(
         raise TrainingError(
             "no turn of the dev data has a label: there is nothing to choose the epoch or thresholds by"
         )
-    teacher = Teacher(config.teacher, labels, config.teacher_weight) if config.teacher else None
+    teacher = Teacher(config.teacher, labels, config.teacher_weight, accelerator) if config.teacher else None
     if unlabelled and not teacher:
         raise TrainingError(
             "conversations that nobody annotated teach nothing without a teacher: name one in the settings"
@@ -123,6 +123,8 @@ def train(
     unannotated = [without_annotations(conversation, labels) for conversation in unlabelled]
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     state.restore(accelerator)
+    if teacher:
+        state.recall_answers(teacher)
     accelerator.init_trackers("")
     with _Bar(accelerator, config) as bar:
         for epoch in range(state.epoch, config.epochs):
@@ -136,7 +138,9 @@ def train(
                 ),
             ]
             turns = epoch_turns(shown, labels, config, epoch)
-            examples = encoded(teacher.teach(turns) if teacher else turns, encoder)
+            if teacher:
+                turns = _taught(teacher, turns, state, bar, accelerator)
+            examples = encoded(turns, encoder)
             steps = list(batches(examples, config.batch_size, (config.seed, epoch)))
             bar.start(epoch, state.step, len(steps))
             for step in range(state.step, len(steps)):
@@ -181,6 +185,16 @@ def train(
     return output
 
 
+def _taught(
+    teacher: Teacher, turns: Sequence[LabelledTurn], state: RunState, bar: _Bar, accelerator: Accelerator
+) -> list[LabelledTurn]:
+    for read, total in teacher.read(turns):
+        bar.teacher(read, total)
+        logger.info("the teacher has read %d of %d new turns", read, total)
+        state.note_answers(accelerator, teacher)
+    return teacher.teach(turns)
+
+
 def masked_bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The sum of the binary cross-entropy over all targets that are known (not NaN). Both of shape (turns, labels)."""
     known = ~torch.isnan(targets)
@@ -203,7 +217,7 @@ def training_step(
     share = share or batch[:1]  # every process must take the step, if only for the others' sake
     model.train()
     with accelerator.autocast():
-        logits = _logits(model, share, accelerator.device)
+        logits = batch_logits(model, [example.encoded for example in share], accelerator.device)
     targets = torch.from_numpy(np.stack([example.targets for example in share])).to(accelerator.device)
     loss = masked_bce(logits.float(), targets) * weight
     accelerator.backward(loss)
@@ -213,16 +227,6 @@ def training_step(
     return float(accelerator.reduce(loss.detach(), reduction="mean"))
 
 
-def _logits(model: Any, examples: Sequence[Example], device: torch.device) -> torch.Tensor:
-    architecture = (model.module if hasattr(model, "module") else model).config
-    arrays = pad([example.encoded for example in examples], architecture.pad_token_id or 0, LENGTH_MULTIPLE)
-    if getattr(architecture, "type_vocab_size", 0) < 2:
-        del arrays["token_type_ids"]
-    logits: torch.Tensor = model(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}).logits
-    return logits
-
-
-@torch.no_grad()
 def _dev_metrics(
     model: torch.nn.Module,
     dev: Sequence[Example],
@@ -230,17 +234,11 @@ def _dev_metrics(
     config: TrainConfig,
     accelerator: Accelerator,
 ) -> dict[str, LabelMetrics]:
-    """The metrics on dev, each label at the threshold that is best for it. Each process reads its share of batches."""
-    model.eval()
-    order = sorted(range(len(dev)), key=lambda i: len(dev[i].encoded.input_ids))
-    cut = [order[first : first + config.batch_size] for first in range(0, len(order), config.batch_size)]
-    logits = torch.zeros(len(dev), len(labels), device=accelerator.device)
-    with accelerator.autocast():
-        for rows in cut[accelerator.process_index :: accelerator.num_processes]:
-            logits[rows] = _logits(model, [dev[row] for row in rows], accelerator.device).float()
-    logits = accelerator.reduce(logits, reduction="sum")
+    """The metrics on dev, each label at the threshold that is best for it."""
+    turns = [example.encoded for example in dev]
+    logits = all_logits(model, turns, len(labels), config.batch_size, accelerator)
     targets = np.stack([example.targets for example in dev])
-    probabilities = calibrated(logits.cpu().numpy(), [Calibration()] * len(labels))
+    probabilities = calibrated(logits, [Calibration()] * len(labels))
     return label_metrics(probabilities, targets, fit_thresholds(probabilities, targets, labels))
 
 
@@ -290,6 +288,7 @@ class _Bar:
     def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
         self._epochs = config.epochs
         self._task: TaskID | None = None
+        self._teacher: TaskID | None = None
         self._f1 = ""
         console = Console(stderr=True)
         self._progress = Progress(
@@ -308,6 +307,12 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def teacher(self, read: int, total: int) -> None:
+        """Tell how far the teacher is with the turns of an epoch."""
+        if self._teacher is None:
+            self._teacher = self._progress.add_task("the teacher reads", total=total, note="turns")
+        self._progress.update(self._teacher, completed=read, total=total)
 
     def start(self, epoch: int, done: int, steps: int) -> None:
         """Begin an epoch, of which some steps may be done."""

