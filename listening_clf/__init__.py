@@ -10,7 +10,15 @@ open question, summary, interruption.
 
 from listening_clf.classifier import ListeningClassifier, predict
 from listening_clf.conversation import Conversation, Prediction, Turn
-from listening_clf.errors import CheckpointError, DeviceError, ListeningError, TrainingError, TranscriptError, TurnError
+from listening_clf.errors import (
+    CheckpointError,
+    DeviceError,
+    ListeningError,
+    ThresholdError,
+    TrainingError,
+    TranscriptError,
+    TurnError,
+)
 from listening_clf.labels import Label
 
 __version__ = "0.1.0"
@@ -23,6 +31,7 @@ __all__ = [
     "ListeningClassifier",
     "ListeningError",
     "Prediction",
+    "ThresholdError",
     "TrainingError",
     "TranscriptError",
     "Turn",

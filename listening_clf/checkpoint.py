@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from listening_clf.errors import CheckpointError
+from listening_clf.operating_points import OperatingPoint, thresholds_at
 
 FORMAT_VERSION = 1
 """Raised whenever an older version of this library could no longer read the folder."""
@@ -70,12 +72,27 @@ class Manifest:
     """By which the codebook's labels among them are meant; None where none is the codebook's."""
     training_data: tuple[Mapping[str, str], ...] = ()
     """`{"name", "licence"}` of every data set that the model has seen labels of."""
+    operating_points: Mapping[str, tuple[OperatingPoint, ...]] = field(default_factory=dict)
+    """For each label, what other thresholds give on dev. Older checkpoints have none at all."""
     files: Mapping[str, str] = field(default_factory=dict)
     """sha256, in hexadecimal, of every other file of the folder by its path with forward slashes."""
     format_version: int = FORMAT_VERSION
 
+    def with_min_precision(self, min_precision: float | Mapping[str, float]) -> Manifest:
+        """The manifest with other thresholds: of those with at least that precision on dev, the ones of most recall.
+
+        Args:
+            min_precision: above 0, at most 1; for all labels, or for each of some: the others keep their threshold.
+
+        Raises:
+            ThresholdError: no precision, no label of the model, or none of its thresholds is known to have it.
+        """
+        thresholds = thresholds_at(min_precision, self.operating_points, self.labels)
+        return replace(self, thresholds={**self.thresholds, **thresholds})
+
     def to_dict(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
+        points = {label: [point._asdict() for point in known] for label, known in self.operating_points.items()}
         return {
             "format_version": self.format_version,
             "labels": list(self.labels),
@@ -84,6 +101,7 @@ class Manifest:
             "encoding": dict(self.encoding),
             "codebook_version": self.codebook_version,
             "training_data": [dict(entry) for entry in self.training_data],
+            **({"operating_points": points} if points else {}),
             "files": dict(self.files),
         }
 
@@ -104,6 +122,7 @@ class Manifest:
             )
         try:
             labels = tuple(str(label) for label in data["labels"])
+            points = data.get("operating_points")
             return cls(
                 labels=labels,
                 thresholds={label: _probability(data["thresholds"][label]) for label in labels},
@@ -113,6 +132,7 @@ class Manifest:
                 training_data=tuple(
                     {"name": str(entry["name"]), "licence": str(entry["licence"])} for entry in data["training_data"]
                 ),
+                operating_points={} if points is None else {label: _points(points[label]) for label in labels},
                 files={_inside(path): str(digest) for path, digest in data["files"].items()},
                 format_version=version,
             )
@@ -237,8 +257,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     _dump(folder, replace(manifest, files={path.relative_to(folder).as_posix(): sha256(path) for path in paths}))
 
 
+_POINT = re.compile(r'\{\s+("threshold": .+),\s+("precision": .+),\s+("recall": .+)\s+\}')
+"""An operating point in indented JSON, where it would take five lines."""
+
+
 def _dump(folder: Path, manifest: Manifest) -> None:
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
+    text = _POINT.sub(r"{\1, \2, \3}", text)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
@@ -337,6 +362,10 @@ def _probability(value: Any) -> float:
 
 def _calibration(scale: Any, bias: Any) -> Calibration:
     return Calibration(float(scale), float(bias))
+
+
+def _points(points: list[dict[str, Any]]) -> tuple[OperatingPoint, ...]:
+    return tuple(OperatingPoint(**{name: _probability(value) for name, value in point.items()}) for point in points)
 
 
 def _inside(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -12,7 +13,7 @@ from listening_clf import hub
 from listening_clf.background import Background
 from listening_clf.checkpoint import NEEDED_ON_GPU, NEEDED_TO_PREDICT, Checkpoint
 from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns
-from listening_clf.errors import TurnError
+from listening_clf.errors import ThresholdError, TurnError
 from listening_clf.hub.common import Access
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class ListeningClassifier:
         *,
         revision: str | None = None,
         device: Device = "auto",
+        min_precision: float | Mapping[str, float] | None = None,
         token: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
@@ -55,18 +57,30 @@ class ListeningClassifier:
                 path or file:// URL of a model in a directory that serves as a hub; or NAME@REVISION of these.
             revision: a branch, tag or commit of the hub; a ref or version of a directory. None: `main`.
             device: "cpu"; "cuda"; or "auto": a GPU where onnxruntime-gpu finds one.
+            min_precision: above 0, at most 1; one for all labels, or by label. The threshold of each of these labels is
+                then the one with the most recall among those with at least that precision on the model's dev turns.
+                `save_pretrained` and `push_to_hub` keep it. None: the model's own, chosen for F1, which labels that are
+                not named have, too.
             token: for a private model on the hub. None: HF_TOKEN, or what `hf auth login` stored.
             cache_dir: where downloads are kept. None: where HF_HOME or HF_HUB_CACHE says.
             local_files_only: take what the cache has, and do not ask the hub.
 
         Raises:
             CheckpointError: no such model or revision, no right to it, or one that is incomplete, altered or too new.
+            ThresholdError: `min_precision` is no precision, names a label that the model does not have, or is more than
+                dev shows for any threshold.
             DeviceError: "cuda", where there is no GPU that the model can run on.
         """
         access = Access(token, cache_dir, local_files_only)
         source = hub.find(name_or_path, revision=revision, access=access)
         needed = _needed_on(device) if source.is_remote else NEEDED_TO_PREDICT
         checkpoint = Checkpoint.read(source.fetch(needed))
+        if min_precision is not None:
+            try:
+                manifest = checkpoint.manifest.with_min_precision(min_precision)
+            except ThresholdError as error:
+                raise ThresholdError(f"{source.name}: {error}") from None
+            checkpoint = replace(checkpoint, manifest=manifest)
         verified, rest_verified = Background(checkpoint.verify), Background(checkpoint.verify_the_rest)
         import listening_clf.runtime  # noqa: F401 - takes longer than to verify what is loaded next
 

@@ -19,6 +19,10 @@ class CheckpointError(ListeningError):
     """A checkpoint folder that is missing, incomplete, altered, or of a format this version does not know."""
 
 
+class ThresholdError(ListeningError, ValueError):
+    """A precision that no threshold of a model can be chosen by."""
+
+
 class DeviceError(ListeningError):
     """A device that a model cannot run on."""
 

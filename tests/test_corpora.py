@@ -17,7 +17,7 @@ pytest.importorskip("pooch")
 
 from listening_clf.encoding import Timing, timing_of
 from listening_clf.errors import TrainingError
-from training.corpora import annomi, archives, authored, esconv, mrda, multiwoz, star
+from training.corpora import annomi, archives, authored, esconv, mrda, multiwoz, star, switchboard
 from training.corpora.archives import Archive, content_sha256
 from training.corpora.text import mend_tokenised
 
@@ -96,6 +96,35 @@ def test_annomi_keeps_one_row_an_utterance(pack: Pack) -> None:
     assert all(turn.start is None and turn.labels is None for turn in interview.turns)
 
 
+def test_annomi_has_what_the_first_expert_said_of_each_therapist_turn(pack: Pack) -> None:
+    spoken = ("transcript_id", "utterance_id", "interlocutor", "utterance_text")
+    table = io.StringIO()
+    csv.writer(table).writerows(
+        [
+            (*spoken, "annotator_id", "reflection_exists", "question_subtype"),
+            ("4", "0", "therapist", "What made you  come?", "1", "False", "open"),
+            ("4", "0", "therapist", "What made you  come?", "2", "True", "closed"),
+            ("4", "1", "client", "My sister, she said-", "1", "n/a", "n/a"),
+            ("4", "2", "therapist", "She sent you. And then?", "1", "True", "open"),
+            ("4", "3", "therapist", "So she was worried?", "1", "True", "closed"),
+            ("4", "4", "therapist", "Take a seat.", "1", "False", "n/a"),
+        ]
+    )
+    archive = pack(annomi.ARCHIVE, {"AnnoMI-full.csv": table.getvalue()})
+    (interview,) = annomi.experts(archive)
+    assert [turn.labels for turn in interview.turns] == [
+        ("open_question",),
+        None,
+        ("reflects", "open_question"),
+        ("reflects",),
+        (),
+    ]
+    assert set(interview.unlabelled) == {"paraphrase", "reflection", "summary", "interruption"}
+    (unlabelled,) = annomi.read(archive)
+    assert [turn.text for turn in interview.turns] == [turn.text for turn in unlabelled.turns]
+    assert (interview.id, interview.meta) == (unlabelled.id, unlabelled.meta)
+
+
 def test_star_joins_what_one_side_says_in_a_row(pack: Pack) -> None:
     events = [
         {"Agent": "UserGuide", "Action": "instruct", "Text": "Greet the assistant."},
@@ -142,14 +171,97 @@ def test_esconv_counts_lines_from_0(pack: Pack) -> None:
     assert [turn.speaker for turn in chats[0].turns] == ["customer", "agent"]
 
 
+def switchboard_files(val: str = "A|Hello.|fp\n", train: int = 1) -> dict[str, str]:
+    """One call in the val split, which is this, one in the test split, and so many in the train split."""
+    return {
+        "swda_data/val/2001.txt": val,
+        "swda_data/test/2002.txt": "A|Hello.|fp\n",
+        **{f"swda_data/train/{3000 + number}.txt": "A|Hello.|fp\n" for number in range(train)},
+    }
+
+
+def test_switchboard_judges_either_speaker_of_a_call(pack: Pack) -> None:
+    call = "\n".join(
+        [
+            "A|Uh, hello.|fp",
+            "A|What is keeping bees like?|qo",
+            "B|Well , I 'm, I'm new to it,|sd",
+            "A|Uh-huh.|b",
+            "B|and they sting.|sd",
+            "B|Do you keep any?|qy",
+            "A|So it hurts.|bf\n",
+        ]
+    )
+    first, second, *_ = switchboard.read(pack(switchboard.ARCHIVE, switchboard_files(call)))
+    assert [first.id, second.id] == ["switchboard/sw2001/A", "switchboard/sw2001/B"]
+    assert [(turn.speaker, turn.text, turn.labels) for turn in first.turns] == [
+        ("agent", "Uh, hello. What is keeping bees like?", ("open_question",)),
+        ("customer", "Well, I'm, I'm new to it,", None),
+        ("agent", "Uh-huh.", ()),
+        ("customer", "and they sting. Do you keep any?", None),
+        ("agent", "So it hurts.", ("paraphrase",)),
+    ]
+    assert [turn.labels for turn in second.turns] == [None, (), None, (), None]
+    assert [turn.text for turn in second.turns] == [turn.text for turn in first.turns]
+    for conversation in (first, second):
+        assert set(conversation.unlabelled) == {"reflection", "summary", "interruption"}
+        assert conversation.meta == {"corpus": "switchboard"}
+
+
+@pytest.mark.parametrize(
+    ("acts", "labels", "unlabelled"),
+    [
+        (("sd", "qo"), ("open_question",), ()),
+        (("bf", "qo"), ("open_question", "paraphrase"), ()),
+        (("qw", "qo"), ("open_question",), ()),
+        (("sd", "qw"), (), ("open_question",)),
+        (("bf", "qw^d"), ("paraphrase",), ("open_question",)),
+        (("qh",), (), ("open_question",)),
+        (("qy", "qrr"), (), ("open_question",)),
+        (("qy", "qy^d"), (), ()),
+        (("^q", "bh", "^g", "br", "%"), (), ()),
+        (("sd", "b^m"), (), ("paraphrase",)),
+        (("^2", "bf"), ("paraphrase",), ()),
+        (("aa", 'fo_o_fw_"_by_bc'), (), ()),
+    ],
+)
+def test_switchboard_a_turn_has_the_labels_of_all_its_acts(
+    pack: Pack, acts: tuple[str, ...], labels: tuple[str, ...], unlabelled: tuple[str, ...]
+) -> None:
+    call = "".join(f"A|Bees.|{act}\n" for act in acts)
+    conversation, *_ = switchboard.read(pack(switchboard.ARCHIVE, switchboard_files(call)))
+    (turn,) = conversation.turns
+    assert set(turn.labels or ()) == set(labels)
+    assert turn.unlabelled == unlabelled
+
+
+@pytest.mark.parametrize(
+    ("transcribed", "spoken"),
+    [
+        ("They bought there hive, *sp: their", "They bought there hive,"),
+        ("More honey <laughter> )),", "More honey,"),
+        ("(( )) right , or ...", "right, or..."),
+    ],
+)
+def test_switchboard_text_is_what_was_said(pack: Pack, transcribed: str, spoken: str) -> None:
+    archive = pack(switchboard.ARCHIVE, switchboard_files(f"A|{transcribed}|sd\n"))
+    assert next(switchboard.read(archive)).turns[0].text == spoken
+
+
+def test_switchboard_reads_val_and_test_and_one_in_five_of_train(pack: Pack) -> None:
+    calls = list(switchboard.read(pack(switchboard.ARCHIVE, switchboard_files(train=11))))
+    assert [str(call.id).split("/")[1] for call in calls[::2]] == ["sw2001", "sw2002", "sw3000", "sw3005", "sw3010"]
+
+
 def test_authored_conversations_keep_what_is_said_of_them() -> None:
     conversations = list(authored.read())
-    assert len(conversations) == 1000
+    assert len(conversations) == len({conversation.id for conversation in conversations}) > 1000
     assert all(conversation.meta["corpus"] == "authored" for conversation in conversations)
     assert {conversation.meta["channel"] for conversation in conversations} == {
         "phone",
         "chat",
         "video",
+        "in person",
         "email_thread",
     }
     assert all(c.turns[index].labels is not None for c in conversations for index in c.agent_turns)

@@ -46,7 +46,7 @@ def targets_of(teacher: Teacher, turns: list[LabelledTurn]) -> np.ndarray:
     return np.stack([it.targets for it in teacher.teach(turns)])
 
 
-def test_the_teacher_fills_what_is_unknown_and_shares_in_what_is_known(
+def test_the_teacher_fills_what_is_unknown_and_shares_in_what_is_known_where_it_agrees(
     bundled: ListeningClassifier, conversations: list[Conversation]
 ) -> None:
     unlabelled = replace(conversations[0], unlabelled=("summary", "reflection"))
@@ -61,6 +61,17 @@ def test_the_teacher_fills_what_is_unknown_and_shares_in_what_is_known(
     # Its own probabilities, uncalibrated and in float32, go with those of the bundled model.
     scores = [it.scores["open_question"] for it in bundled.predict_conversation(conversations[0])]
     assert np.corrcoef(alone[:, LABELS.index(Label.OPEN_QUESTION)], scores)[0, 1] > 0.95
+
+
+def test_annotators_whom_the_teacher_contradicts_are_believed(conversations: list[Conversation]) -> None:
+    turns = labelled_turns(conversations[:1], LABELS)
+    wrong = [LabelledTurn(turn.item, 1 - turn.targets) for turn in turns]
+    teacher = a_teacher(0.5)
+    taught, taught_wrong = targets_of(teacher, turns), targets_of(teacher, wrong)
+    given = np.stack([it.targets for it in turns])
+    agreed = np.abs(taught - given) > 0
+    assert agreed.mean() > 0.9
+    np.testing.assert_array_equal(taught_wrong[agreed], 1 - given[agreed])
 
 
 def test_a_teacher_must_know_the_labels() -> None:

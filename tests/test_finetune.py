@@ -17,7 +17,7 @@ from listening_clf.checkpoint import ONNX, WEIGHTS, Calibration, Checkpoint
 from listening_clf.encoding import Encoded, Encoder, EncodingSettings
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.base import load_base
-from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
+from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds, operating_points
 from listening_clf.finetune.data import (
     Example,
     asr_style,
@@ -36,7 +36,7 @@ from listening_clf.finetune.metrics import (
 )
 from listening_clf.finetune.replay import AUTHORED, Replay, is_dev
 from listening_clf.finetune.start import Start
-from listening_clf.runtime import calibrated
+from listening_clf.runtime import Runtime, calibrated
 from tests.conftest import plain_encoder
 
 NAN = math.nan
@@ -290,6 +290,22 @@ def test_training_writes_a_checkpoint_that_predicts(trained: Path, conversations
     assert [path.name for path in trained.parent.iterdir()] == [trained.name]
 
 
+def test_the_operating_points_are_what_the_finished_model_gives_on_dev(
+    trained: Path, conversations: list[Conversation]
+) -> None:
+    checkpoint = Checkpoint.open(trained)
+    dev = labelled_turns(conversations[16:], tuple(Label))
+    probabilities = np.stack(list(Runtime(checkpoint).probabilities(turn.item for turn in dev)))
+    targets = np.stack([turn.targets for turn in dev])
+    points = checkpoint.manifest.operating_points
+    assert points == operating_points(probabilities, targets, tuple(Label))
+    assert all(points[label] for label in Label)
+    for label in Label:
+        for point in points[label]:
+            measured = label_metrics(probabilities, targets, dict.fromkeys(Label, point.threshold))[label]
+            assert (measured.precision, measured.recall) == pytest.approx(point[1:], abs=1e-4)
+
+
 def test_training_learns_what_it_is_shown(config: TrainConfig, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     first_words = {"what": ("open_question",), "so": ("paraphrase",), "and": ()}
@@ -514,6 +530,10 @@ def test_training_writes_a_card_of_what_was_done(
     assert card.data.eval_results[0].metric_name == "Macro F1"
     assert "calls.csv" in card.text
     assert "learning_rate: 0.001" in card.text
+    points = Checkpoint.read(tmp_path / "ours").manifest.operating_points["open_question"]
+    recall = max(point.recall for point in points if point.precision >= 0.8)
+    assert f"| label | 0.80 | 0.90 | 0.95 |\n| --- | --- | --- | --- |\n| {Label.PARAPHRASE} | " in card.text
+    assert f"\n| open_question | {recall:.3f} (" in card.text
     assert str(tmp_path) not in card.content
     assert config.base not in card.content
 

@@ -134,7 +134,7 @@ def test_every_tenth_authored_conversation_is_for_development() -> None:
     assert len(dev) == 100
     assert all(str(conversation.id).endswith("0") for conversation in dev)
     assert {conversation.id for conversation in [*train, *dev]} == {it.id for it in authored.read()}
-    assert len(train) == 900
+    assert len(train) + len(dev) == len(list(authored.read()))
 
 
 def change(number: int, labels: tuple[str, ...], broken_off: bool) -> Conversation:
@@ -241,3 +241,22 @@ def test_esconv_has_all_the_turns_that_were_annotated() -> None:
     turns = [turn for chat in data.load_esconv() for turn in chat.turns if turn.labels is not None]
     assert len(turns) == len((FOLDER / "esconv.jsonl").read_text("utf-8").splitlines())
     assert not any(" ?" in turn.text for turn in turns)
+
+
+@needs_corpora
+def test_switchboard_is_judged_on_open_questions_and_paraphrases() -> None:
+    calls = data.load_switchboard()
+    assert len({call.id for call in calls}) == len(calls) == 2 * 263
+    assert sum(len(call.annotated_turns) for call in calls) == 22_871
+    labels = Counter(label for call in calls for turn in call.turns for label in turn.labels or ())
+    assert labels == {"open_question": 140, "paraphrase": 214}
+    assert not any(set("<>*()") & set(turn.text) for call in calls for turn in call.turns)
+
+
+@needs_corpora
+def test_annomis_experts_speak_of_every_therapist_turn_of_the_test_interviews() -> None:
+    interviews = data.load_annomi_experts()
+    assert {it.id for it in interviews} == set(json.loads(data.SPLITS.read_text("utf-8"))["annomi"]["test"])
+    assert all(interview.annotated_turns == interview.agent_turns for interview in interviews)
+    with pytest.raises(TrainingError, match="not to be trained on"):
+        data.check_none_held_out(interviews)

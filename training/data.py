@@ -21,7 +21,7 @@ from listening_clf.errors import TrainingError
 from listening_clf.labels import Label
 from training.annotate import FOLDER as ANNOTATIONS
 from training.annotate import annotate
-from training.corpora import annomi, authored, esconv, mrda, multiwoz, star
+from training.corpora import annomi, authored, esconv, mrda, multiwoz, star, switchboard
 from training.corpora.text import mended
 
 Split: TypeAlias = Literal["train", "dev"]
@@ -74,6 +74,20 @@ def load_esconv() -> list[Conversation]:
     return list(map(mended, annotate(esconv.read(), ANNOTATIONS / "esconv.jsonl")))
 
 
+def load_switchboard() -> list[Conversation]:
+    """Switchboard's telephone talk with its experts' open questions and paraphrases, each call once for either speaker.
+
+    Another domain that no model was trained on. For evaluation only.
+    """
+    return list(switchboard.read())
+
+
+def load_annomi_experts() -> list[Conversation]:
+    """AnnoMI's test interviews with what its own experts said of the therapists. For the last measurement only."""
+    held_out = _held_out()
+    return [interview for interview in annomi.experts() if _part_of(interview, held_out) == "test"]
+
+
 def check_none_held_out(train: Iterable[Conversation]) -> None:
     """Check that no conversation to train on is kept for development or test.
 
@@ -118,6 +132,7 @@ def main() -> None:
         ("dev", load_split("dev")),
         ("dev", load_mrda("val")),
         ("evaluation", load_esconv()),
+        ("evaluation", load_switchboard()),
     ):
         by_corpus = defaultdict(list)
         for conversation in conversations:

@@ -46,7 +46,7 @@ NATURAL_OVERLAP_SHARE = 0.1
 LONGEST_OVERLAP = 0.8
 """The largest part of a turn that the next turn can overlap with."""
 
-SPOKEN_CHANNELS = frozenset({"phone", "video"})
+SPOKEN_CHANNELS = frozenset({"phone", "video", "in person"})
 
 
 def with_times(conversations: Iterable[Conversation], rng: np.random.Generator) -> Iterator[Conversation]:

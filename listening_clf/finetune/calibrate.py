@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say, and to the threshold of each label. Fitted on dev.
+"""From logits to probabilities that mean what they say, and to thresholds of each label. Fitted on dev.
 
 A few dozen dev turns say little. Where the model was fine-tuned from one that was calibrated on more, its calibration
 and thresholds are what the fit starts from and is held to, the more the fewer turns there are.
@@ -6,7 +6,7 @@ and thresholds are what the fit starts from and is held to, the more the fewer t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from sklearn.metrics import precision_recall_curve
 
 from listening_clf.checkpoint import Calibration
+from listening_clf.operating_points import OperatingPoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,3 +102,51 @@ def fit_thresholds(
             threshold = float(weight * threshold + (1 - weight) * prior[label])
         thresholds[label] = threshold
     return thresholds
+
+
+def operating_points(
+    probabilities: Floats, targets: Floats, labels: Sequence[str]
+) -> dict[str, tuple[OperatingPoint, ...]]:
+    """For each label, the thresholds with the most recall at each whole percent of precision, and at the highest.
+
+    They are part of the Pareto frontier of precision and recall, from the most recall on. Like the threshold with the
+    best F1, they lie between two probabilities that occur. Where no known turn has the label, there are none.
+
+    Args:
+        probabilities: shape (turns, labels).
+        targets: the same shape: 1 given, 0 not given, NaN unknown.
+        labels: the labels' names, in the order of the columns.
+    """
+    points = {}
+    for column, label in enumerate(labels):
+        known = ~np.isnan(targets[:, column])
+        scores = probabilities[known, column].astype(np.float64)
+        points[label] = tuple(_operating_points(scores, truth=targets[known, column] == 1))
+    return points
+
+
+def _operating_points(scores: Floats, truth: NDArray[np.bool_]) -> Iterator[OperatingPoint]:
+    """Those of one label, from the lowest threshold to the highest."""
+    if not truth.any():
+        return
+    ordered, given = np.sort(scores), np.sort(scores[truth])
+    cuts = np.unique(given)  # between two of them, a threshold would only take in turns that do not have the label
+    flagged_from = np.searchsorted(ordered, cuts)
+    flagged = len(ordered) - flagged_from
+    right = len(given) - np.searchsorted(given, cuts)
+    best_percent = np.maximum.accumulate(100 * right // flagged)
+    kept = np.diff(best_percent, prepend=-1) > 0
+    kept[np.argmax(right / flagged)] = True
+    for cut in np.flatnonzero(kept):
+        below = ordered[flagged_from[cut] - 1] if flagged_from[cut] else 0.0
+        yield OperatingPoint(
+            threshold=_midway(float(below), float(cuts[cut])),
+            precision=int(10_000 * right[cut] // flagged[cut]) / 10_000,
+            recall=round(int(right[cut]) / len(given), 4),
+        )
+
+
+def _midway(low: float, high: float) -> float:
+    """About midway between two probabilities: with four digits, or as many as it takes to lie between them."""
+    numbers = (round((low + high) / 2, digits) for digits in range(4, 17))
+    return next((number for number in numbers if low < number < high), high)

@@ -20,6 +20,7 @@ from listening_clf.finetune.metrics import LabelMetrics, macro_f1
 from listening_clf.finetune.start import Start, public_name
 from listening_clf.hub.card import read_card
 from listening_clf.hub.common import TAG
+from listening_clf.operating_points import OperatingPoint, best_point
 
 if TYPE_CHECKING:
     from listening_clf.finetune.data import LabelledTurn
@@ -30,6 +31,9 @@ _EXAMPLES = (
     "So you were charged twice for the same order.",
 )
 """What the model's page on the hub offers to try. There a turn has no context."""
+
+_PRECISIONS = (0.8, 0.9, 0.95)
+"""The precisions that the card says recall and threshold of."""
 
 
 def model_card(
@@ -44,7 +48,7 @@ def model_card(
 
     Args:
         manifest: the model's, with the thresholds that were chosen.
-        metrics: what it reaches on dev.
+        metrics: what it reaches on dev, by these thresholds.
         name: what the model is called.
         start: what the run started from.
         config: the run's settings.
@@ -70,6 +74,11 @@ def model_card(
         metrics=metrics,
         macro_f1=macro_f1(metrics),
         turns=turns,
+        precisions=[f"{precision:.2f}" for precision in _PRECISIONS],
+        operating_points={
+            label: [_recall(best_point(points, precision)) for precision in _PRECISIONS]
+            for label, points in manifest.operating_points.items()
+        },
         known=dict(zip(manifest.labels, _counts(train), strict=True)),
         teacher=settings.get("teacher"),
         rehearsed=bool(start.manifest and config.replay),
@@ -121,6 +130,10 @@ def _counts(turns: Sequence[LabelledTurn]) -> list[tuple[str, str, str]]:
     """For each label, the turns that have it, that have it not, and of which it is not known."""
     targets = np.stack([turn.targets for turn in turns])
     return [(f"{(it == 1).sum():,}", f"{(it == 0).sum():,}", f"{np.isnan(it).sum():,}") for it in targets.T]
+
+
+def _recall(point: OperatingPoint | None) -> str:
+    return f"{point.recall:.3f} ({point.threshold:.2f})" if point else "–"
 
 
 def _figure(value: float) -> str:

@@ -29,7 +29,7 @@ from listening_clf.checkpoint import (
     write_manifest,
 )
 from listening_clf.encoding import pad
-from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
+from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds, operating_points
 from listening_clf.finetune.data import LabelledTurn
 from listening_clf.finetune.graph import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1
@@ -137,7 +137,7 @@ def _samples(start: Start, dev: Sequence[LabelledTurn]) -> Iterator[dict[str, ND
 def _fitted(
     folder: Path, manifest: Manifest, dev: Sequence[LabelledTurn], prior: Manifest | None
 ) -> tuple[Manifest, dict[str, LabelMetrics]]:
-    """The manifest with calibration and thresholds fitted to what `folder` answers on dev, and the metrics there."""
+    """The manifest with calibration and thresholds by what `folder` answers on dev, and the metrics there."""
     write_manifest(folder, manifest)
     runtime = Runtime(Checkpoint.open(folder))
     logits = runtime.logits(runtime.encoder.encode_many(turn.item for turn in dev))
@@ -146,4 +146,5 @@ def _fitted(
     probabilities = calibrated(logits, list(calibration.values()))
     thresholds = fit_thresholds(probabilities, targets, manifest.labels, prior.thresholds if prior else None)
     metrics = label_metrics(probabilities, targets, thresholds)
-    return replace(manifest, calibration=calibration, thresholds=thresholds), metrics
+    points = operating_points(probabilities, targets, manifest.labels)
+    return replace(manifest, calibration=calibration, thresholds=thresholds, operating_points=points), metrics

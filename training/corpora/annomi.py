@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeAlias
 
 from listening_clf.conversation import Conversation, Speaker, Turn
+from listening_clf.labels import Label
 from training.corpora.archives import Archive
 from training.corpora.text import fold
 
@@ -20,7 +22,14 @@ ARCHIVE = Archive(
     patterns=("AnnoMI-full.csv",),
 )
 
+REFLECTS = "reflects"
+"""What AnnoMI's experts call a reflection: this project's paraphrase, reflection and summary are all kinds of it."""
+
 _SPEAKERS: Final[dict[str, Speaker]] = {"therapist": "agent", "client": "customer"}
+
+_OTHER_LABELS = tuple(label.value for label in Label if label is not Label.OPEN_QUESTION)
+
+_Row: TypeAlias = dict[str, str]
 
 
 def read(archive: Archive = ARCHIVE) -> Iterator[Conversation]:
@@ -28,13 +37,40 @@ def read(archive: Archive = ARCHIVE) -> Iterator[Conversation]:
 
     The timestamps are left out: they are whole seconds, of the starts only, so no overlap can be told from them.
     """
+    for interview, _ in _interviews(archive):
+        yield interview
+
+
+def experts(archive: Archive = ARCHIVE) -> Iterator[Conversation]:
+    """Read the interviews as `read` does, with what AnnoMI's experts said of the therapists' turns.
+
+    The labels are `REFLECTS` (their reflection_exists) and open_question (their question_subtype "open"), by the first
+    annotator that the table has. Both are known of every turn of a therapist: a question_subtype is "n/a" where
+    question_exists is false, and nowhere else.
+    """
+    for interview, rows in _interviews(archive):
+        turns = (
+            replace(turn, labels=_labels(row)) if turn.speaker == "agent" else turn
+            for turn, row in zip(interview.turns, rows, strict=True)
+        )
+        yield replace(interview, turns=tuple(turns), unlabelled=_OTHER_LABELS)
+
+
+def _interviews(archive: Archive) -> Iterator[tuple[Conversation, list[_Row]]]:
+    """Each interview, and the row of the table that each of its turns comes from."""
     (table,) = archive.read().values()
-    rows = csv.DictReader(io.StringIO(table.decode("utf-8"), newline=""))
-    for transcript, utterances in groupby(rows, key=lambda row: row["transcript_id"]):
+    reader = csv.DictReader(io.StringIO(table.decode("utf-8"), newline=""))
+    for transcript, utterances in groupby(reader, key=lambda row: row["transcript_id"]):
         # One row an annotator: some interviews have ten of them, with the same text.
         first = {int(row["utterance_id"]): row for row in reversed(list(utterances))}
-        turns = (
-            Turn(_SPEAKERS[first[index]["interlocutor"]], fold(first[index]["utterance_text"]))
-            for index in range(len(first))
-        )
-        yield Conversation(tuple(turns), id=f"annomi/{transcript}", meta={"corpus": "annomi"})
+        rows = [first[index] for index in range(len(first))]
+        turns = (Turn(_SPEAKERS[row["interlocutor"]], fold(row["utterance_text"])) for row in rows)
+        yield Conversation(tuple(turns), id=f"annomi/{transcript}", meta={"corpus": "annomi"}), rows
+
+
+def _labels(row: _Row) -> tuple[str, ...]:
+    found = {
+        REFLECTS: row["reflection_exists"] == "True",
+        Label.OPEN_QUESTION.value: row["question_subtype"] == "open",
+    }
+    return tuple(label for label, carried in found.items() if carried)
