@@ -104,7 +104,9 @@ class Teacher:
         """
         logits = np.stack([self._answers[key] for key, _ in self._encoded(turns)])
         taught = calibrated(logits, [Calibration()] * self._labels)[:, self._columns]
-        return [LabelledTurn(turn.item, self._mixed(turn.targets, own)) for turn, own in zip(turns, taught, strict=True)]
+        return [
+            LabelledTurn(turn.item, self._mixed(turn.targets, own)) for turn, own in zip(turns, taught, strict=True)
+        ]
 
     def _mixed(self, targets: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
         difference = own - targets
