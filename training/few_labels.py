@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from listening_clf.finetune.metrics import label_metrics, macro_f1
 from listening_clf.finetune.reading import held_out_split
 from listening_clf.hub import locate
 from training.data import load_esconv, load_split
+from training.setfit import rows, run
 
 ROOT = Path(__file__).parent.parent
 PLOT = ROOT / "docs" / "learning_curve.svg"
@@ -160,21 +160,9 @@ def _figures(
 
 
 def _setfit(python: str, chosen: Sequence[Conversation], test: Sequence[Conversation], seed: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as scratch:
-        files = [Path(scratch) / name for name in ("train.jsonl", "test.jsonl", "out.json")]
-        for file, conversations in zip(files[:2], (chosen, test), strict=True):
-            file.write_text("\n".join(map(json.dumps, _rows(conversations))), encoding="utf-8")
-        script = ROOT / "benchmarks" / "setfit_baseline.py"
-        subprocess.run([python, str(script), *map(str, files), "--seed", str(seed)], check=True)
-        probabilities = np.array(json.loads(files[2].read_text("utf-8"))["probabilities"])
-    return _figures(probabilities, labelled_turns(test, tuple(Label)), dict.fromkeys(Label, 0.5), LABELS)
-
-
-def _rows(conversations: Sequence[Conversation]) -> Iterator[dict[str, Any]]:
-    """The annotated turns as SetFit's script reads them."""
-    for (turns, index), targets in labelled_turns(conversations, tuple(Label)):
-        context = turns[index - 1].text if index and turns[index - 1].speaker == "customer" else ""
-        yield {"text": turns[index].text, "context": context, "targets": (targets == 1).astype(int).tolist()}
+    learned, asked = (labelled_turns(conversations, tuple(Label)) for conversations in (chosen, test))
+    probabilities = np.array(run(python, rows(learned), rows(asked), "--seed", str(seed))["probabilities"])
+    return _figures(probabilities, asked, dict.fromkeys(Label, 0.5), LABELS)
 
 
 def draw(results: Sequence[dict[str, Any]]) -> None:

@@ -13,38 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification
 
 from listening_clf.batching import input_key
-from listening_clf.checkpoint import NEEDED_TO_TRAIN, TOKENIZER, WEIGHTS, Calibration, Checkpoint
+from listening_clf.checkpoint import NEEDED_TO_TRAIN, WEIGHTS, Calibration, Checkpoint
 from listening_clf.conversation import Conversation
-from listening_clf.encoding import Encoded, Encoder
+from listening_clf.encoding import Encoded
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.data import LabelledTurn
-from listening_clf.finetune.forward import all_logits
+from listening_clf.finetune.forward import TorchModel
 from listening_clf.finetune.start import locate_base
-from listening_clf.runtime import calibrated, encoding_settings
+from listening_clf.runtime import calibrated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BATCH_SIZE = 32
-
 _CHUNK = 2048
 """Turns that the teacher reads between two notes of its answers: what a kill can lose at most."""
-
-_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Teacher:
     """A model that another one learns from.
-
-    It runs in torch, in the precision and on the devices of the run: in int8 some large models answer quite otherwise.
 
     Args:
         name: a bundled model's name, a checkpoint folder, or a hub id.
@@ -67,17 +58,9 @@ class Teacher:
         """What it has seen labels of; so does, through it, the student."""
         self.fingerprint = f"{checkpoint.manifest.files[WEIGHTS]} {accelerator.mixed_precision}"
         """What its answers depend on."""
-        self._labels = len(own)
         self._columns = [own.index(label) for label in labels]
         self._weight = weight
-        self._accelerator = accelerator
-        self._encoder = Encoder(Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)), encoding_settings(checkpoint))
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.folder,
-            dtype=_PRECISIONS.get(accelerator.mixed_precision, torch.float32),
-            use_safetensors=True,
-            trust_remote_code=False,
-        ).to(accelerator.device)
+        self._model = TorchModel(checkpoint, accelerator)
         self._answers: dict[bytes, NDArray[np.float32]] = {}
 
     def read(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[int, int]]:
@@ -91,8 +74,7 @@ class Teacher:
         for first in range(0, len(order), _CHUNK):
             keys = order[first : first + _CHUNK]
             chunk = [new[key] for key in keys]
-            logits = all_logits(self._model, chunk, self._labels, _BATCH_SIZE, self._accelerator)
-            self._answers.update(zip(keys, logits, strict=True))
+            self._answers.update(zip(keys, self._model.logits(chunk), strict=True))
             yield first + len(keys), len(order)
 
     def teach(self, turns: Sequence[LabelledTurn]) -> list[LabelledTurn]:
@@ -103,7 +85,7 @@ class Teacher:
         is to see nothing.
         """
         logits = np.stack([self._answers[key] for key, _ in self._encoded(turns)])
-        taught = calibrated(logits, [Calibration()] * self._labels)[:, self._columns]
+        taught = calibrated(logits, [Calibration()] * logits.shape[1])[:, self._columns]
         return [
             LabelledTurn(turn.item, self._mixed(turn.targets, own)) for turn, own in zip(turns, taught, strict=True)
         ]
@@ -131,7 +113,7 @@ class Teacher:
                 self._answers.update(zip(map(bytes, keys), logits, strict=True))
 
     def _encoded(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[bytes, Encoded]]:
-        for one in self._encoder.encode_many(turn.item for turn in turns):
+        for one in self._model.encoder.encode_many(turn.item for turn in turns):
             yield input_key(one), one
 
 

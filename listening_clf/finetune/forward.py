@@ -8,12 +8,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
 
-from listening_clf.encoding import Encoded, pad
+from listening_clf.checkpoint import TOKENIZER, Checkpoint
+from listening_clf.encoding import Encoded, Encoder, pad
 from listening_clf.finetune.data import LENGTH_MULTIPLE
+from listening_clf.runtime import encoding_settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+_BATCH_SIZE = 32
+
+
+class TorchModel:
+    """A checkpoint that is run in torch, in the precision and on the devices of a run.
+
+    In int8, some large models answer quite otherwise (docs/experiments.md).
+
+    Args:
+        checkpoint: one with all that training needs, all of it verified.
+        accelerator: of the run.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, accelerator: Accelerator) -> None:
+        self.labels = checkpoint.manifest.labels
+        self.encoder = Encoder(Tokenizer.from_file(str(checkpoint.folder / TOKENIZER)), encoding_settings(checkpoint))
+        self._accelerator = accelerator
+        self._model = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.folder,
+            dtype=_PRECISIONS.get(accelerator.mixed_precision, torch.float32),
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).to(accelerator.device)
+
+    def logits(self, turns: Sequence[Encoded]) -> NDArray[np.float32]:
+        """Shape (turns, labels), in the order given."""
+        return all_logits(self._model, turns, len(self.labels), _BATCH_SIZE, self._accelerator)
 
 
 def batch_logits(model: Any, batch: Sequence[Encoded], device: torch.device) -> torch.Tensor:
