@@ -29,8 +29,8 @@ format: $(VENV)/.developing ## Put the code into shape.
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-train: $(VENV)/.developing ## Make the bundled model anew, in runs/small (see CONTRIBUTING.md).
-	$(VENV)/bin/python -m training.small
+train: $(VENV)/.developing ## Make the bundled model and its teacher anew, in runs/ (see CONTRIBUTING.md).
+	$(VENV)/bin/python -m training.make small
 
 results: $(VENV)/.developing ## The tables of the model card.
 	$(VENV)/bin/python -m training.results

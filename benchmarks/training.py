@@ -31,7 +31,8 @@ from listening_clf.encoding import pad
 from listening_clf.finetune import TrainConfig
 from listening_clf.finetune.base import load_base
 from listening_clf.finetune.data import Example, batches, encoded, labelled_turns
-from listening_clf.finetune.loop import optimizer_for, precision, training_step
+from listening_clf.finetune.forward import precision
+from listening_clf.finetune.loop import optimizer_for, training_step
 from listening_clf.finetune.start import Start
 from training.corpora import authored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 from listening_clf.errors import ThresholdError
@@ -42,7 +43,7 @@ def thresholds_at(
 def _threshold_at(
     min_precision: float, label: str, points: Mapping[str, Sequence[OperatingPoint]], labels: Sequence[str]
 ) -> float:
-    if not isinstance(min_precision, int | float) or not 0 < min_precision <= 1:
+    if isinstance(min_precision, bool) or not isinstance(min_precision, Real) or not 0 < min_precision <= 1:
         raise ThresholdError(
             f"min_precision must be a number above 0 and at most 1, such as 0.9 for 90 %, not {min_precision!r}"
         )

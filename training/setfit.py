@@ -74,7 +74,9 @@ def setfit(
         result = run(python, learned, asked, "--timed", str(len(timed)))
         by_turn = dict(zip(map(_key, asked), result["probabilities"], strict=True))
         kept = {**result, "recipe": recipe, "turns": len(learned), "probabilities": by_turn}
-        cache.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        written = cache.with_suffix(".new")
+        written.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        written.replace(cache)
 
     def logits(turns: Sequence[LabelledTurn]) -> Any:
         probabilities = np.array([kept["probabilities"][_key(row)] for row in rows(turns)])

@@ -32,9 +32,8 @@ from listening_clf.checkpoint import (
 )
 from listening_clf.finetune.calibrate import fit_calibration, fit_thresholds
 from listening_clf.finetune.data import LabelledTurn
-from listening_clf.finetune.forward import TorchModel
+from listening_clf.finetune.forward import TorchModel, precision
 from listening_clf.finetune.graph import export_onnx
-from listening_clf.finetune.loop import precision
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics
 from listening_clf.runtime import Runtime, calibrated
 from training.baseline import TfidfBaseline

@@ -31,7 +31,8 @@ class TrainConfig:
     teacher: str | None = None
     """A model whose probabilities are learned too (distillation): a bundled model's name, a folder, or a hub id."""
     teacher_weight: float = 0.5
-    """How much the teacher counts where annotators say something too: between 0 and 1."""
+    """How much the teacher counts where annotators say something too, and it does not contradict them: between 0 and
+    1."""
     unlabelled: float = 1.0
     """With a teacher and conversations that nobody annotated: for each annotated turn of one's own, each epoch shows
     this many turns of them."""
@@ -51,8 +52,8 @@ class TrainConfig:
     """The share of turns that each epoch shows without the turns before them."""
     replay: float = 1.0
     """Where the base is a listening_clf checkpoint: for each annotated turn of one's own, each epoch shows this many
-    turns of the conversations that were written for this project, or all 8,095 that there are, so that what the base
-    knows is not forgotten."""
+    turns of the conversations that were written for this project, as far as there are so many, so that what the base
+    knows is not forgotten. With 0, its calibration and thresholds are not held to either."""
     mixed_precision: str = "auto"
     """"bf16", "fp16", "no", or "auto": bf16 where the device computes in it."""
     checkpoint_steps: int = 200

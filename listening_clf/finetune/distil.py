@@ -7,6 +7,8 @@ teach turns that nobody annotated. What it once said of a turn is not asked agai
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate import Accelerator
-from safetensors import safe_open
+from accelerate.utils import gather_object
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from listening_clf.batching import input_key
@@ -29,6 +32,8 @@ from listening_clf.runtime import calibrated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2048
 """Turns that the teacher reads between two notes of its answers: what a kill can lose at most."""
@@ -56,7 +61,8 @@ class Teacher:
             raise TrainingError(f"the teacher {name!r} does not know {missing[0]!r}: its labels are {', '.join(own)}")
         self.training_data = [dict(data) for data in checkpoint.manifest.training_data]
         """What it has seen labels of; so does, through it, the student."""
-        self.fingerprint = f"{checkpoint.manifest.files[WEIGHTS]} {accelerator.mixed_precision}"
+        weights, encoding = checkpoint.manifest.files[WEIGHTS], json.dumps(checkpoint.manifest.encoding)
+        self.fingerprint = f"{weights} {encoding} {','.join(own)} {accelerator.mixed_precision}"
         """What its answers depend on."""
         self._columns = [own.index(label) for label in labels]
         self._weight = weight
@@ -106,11 +112,17 @@ class Teacher:
         save_file({"keys": keys, "logits": logits}, path, metadata={"teacher": self.fingerprint})
 
     def recall_answers(self, path: Path) -> None:
-        """Take up what was written down, if it was this teacher's, in this precision."""
-        with safe_open(path, framework="numpy") as noted:
-            if noted.metadata() == {"teacher": self.fingerprint}:
-                keys, logits = noted.get_tensor("keys"), noted.get_tensor("logits")
-                self._answers.update(zip(map(bytes, keys), logits, strict=True))
+        """Take up what was written down, if all processes find it, and it was this teacher's, in this precision."""
+        answers: dict[bytes, NDArray[np.float32]] = {}
+        try:
+            with safe_open(path, framework="numpy") as noted:
+                if noted.metadata() == {"teacher": self.fingerprint}:
+                    keys, logits = noted.get_tensor("keys"), noted.get_tensor("logits")
+                    answers = dict(zip(map(bytes, keys), logits, strict=True))
+        except (OSError, SafetensorError) as error:
+            logger.info("the teacher's answers in %s cannot be read, and are asked for again: %s", path, error)
+        if len(set(gather_object([len(answers)]))) == 1:
+            self._answers = answers
 
     def _encoded(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[bytes, Encoded]]:
         for one in self._model.encoder.encode_many(turn.item for turn in turns):

@@ -63,6 +63,7 @@ def export(
     *,
     training_data: Sequence[dict[str, str]],
     describe: Describe,
+    prior: Manifest | None = None,
 ) -> None:
     """Write the checkpoint folder. What is calibrated is the file that will run, quantized or not.
 
@@ -74,6 +75,8 @@ def export(
         output: the folder.
         training_data: `{"name", "licence"}` of the data sets of this run.
         describe: writes the model card.
+        prior: one whose calibration and thresholds were fitted to other turns than `dev`, to hold to where these say
+            little.
 
     Raises:
         CheckpointError: something other than a checkpoint stands at `output`.
@@ -87,7 +90,7 @@ def export(
         codebook_version=CODEBOOK_VERSION if set(start.labels) & set(Label) else None,
         training_data=(*seen_before, *(data for data in training_data if data not in seen_before)),
     )
-    fit = partial(_fitted, manifest=manifest, dev=dev, prior=start.manifest)
+    fit = partial(_fitted, manifest=manifest, dev=dev, prior=prior)
     with new_folder(output) as folder:
         torch.nn.Module.to(model, torch.float16)
         model.save_pretrained(folder)

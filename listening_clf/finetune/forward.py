@@ -50,6 +50,16 @@ class TorchModel:
         return all_logits(self._model, turns, len(self.labels), _BATCH_SIZE, self._accelerator)
 
 
+def precision(setting: str) -> str:
+    """The mixed precision that accelerate is told: "auto" is bf16 where the device computes in it by itself."""
+    if setting != "auto":
+        return setting
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+    return "bf16" if any(getattr(torch.cpu, check, bool)() for check in checks) else "no"
+
+
 def batch_logits(model: Any, batch: Sequence[Encoded], device: torch.device) -> torch.Tensor:
     """The logits of one batch, shape (turns, labels)."""
     architecture = (model.module if hasattr(model, "module") else model).config

@@ -18,7 +18,7 @@ from accelerate.utils import is_tensorboard_available, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from listening_clf.checkpoint import MANIFEST, Calibration, check_replaceable
+from listening_clf.checkpoint import MANIFEST, WEIGHTS, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.base import keep_layers, load_base
@@ -28,7 +28,7 @@ from listening_clf.finetune.config import TrainConfig
 from listening_clf.finetune.data import Example, LabelledTurn, batches, draw, encoded, epoch_turns, labelled_turns
 from listening_clf.finetune.distil import Teacher, without_annotations
 from listening_clf.finetune.export import export
-from listening_clf.finetune.forward import all_logits, batch_logits
+from listening_clf.finetune.forward import all_logits, batch_logits, precision
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics, macro_f1, macro_f1_error
 from listening_clf.finetune.replay import Replay
 from listening_clf.finetune.run_state import RunState
@@ -109,6 +109,7 @@ def train(
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
         "data": _digest(train_data, dev_data, unlabelled),
+        "started from": start.manifest.files[WEIGHTS] if start.manifest else None,
         "taught by": teacher.fingerprint if teacher else None,
     }
     state = RunState(output.with_name(output.name + ".run"), identity)
@@ -176,6 +177,7 @@ def train(
                 start,
                 dev_turns,
                 output,
+                prior=start.manifest if config.replay else None,
                 training_data=[*training_data, *replay.training_data, *(teacher.training_data if teacher else ())],
                 describe=lambda manifest, metrics: (
                     model_card(manifest, metrics, output.name, start, config, train_turns) if card is None else card
@@ -255,16 +257,6 @@ def _learning_rate(config: TrainConfig, progress: float) -> float:
     if progress < config.warmup:
         return config.learning_rate * progress / config.warmup
     return config.learning_rate * (1 - progress) / (1 - config.warmup)
-
-
-def precision(setting: str) -> str:
-    """The mixed precision that accelerate is told: "auto" is bf16 where the device computes in it by itself."""
-    if setting != "auto":
-        return setting
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
-    return "bf16" if any(getattr(torch.cpu, check, bool)() for check in checks) else "no"
 
 
 def _digest(*data: Sequence[Conversation]) -> str:

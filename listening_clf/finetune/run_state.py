@@ -112,7 +112,7 @@ class RunState:
                 with self.writing():
                     self.folder.mkdir(parents=True, exist_ok=True)
                     save_file(model.state_dict(), part)
-                    part.rename(self.folder / _KEPT)
+                    part.replace(self.folder / _KEPT)
         self.epoch, self.step = self.epoch + 1, 0
         self.save(accelerator)
 
@@ -127,12 +127,11 @@ class RunState:
             with self.writing():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 teacher.note_answers(part)
-                part.rename(self.folder / _ANSWERS)
+                part.replace(self.folder / _ANSWERS)
 
     def recall_answers(self, teacher: Teacher) -> None:
-        """Let the teacher take up what was written down, if anything was."""
-        if (path := self.folder / _ANSWERS).is_file():
-            teacher.recall_answers(path)
+        """Let the teacher take up what was written down, if anything was. All processes have to call it."""
+        teacher.recall_answers(self.folder / _ANSWERS)
 
     def discard(self) -> None:
         """Forget the run. What else may lie in the folder stays."""
