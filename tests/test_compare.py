@@ -105,7 +105,7 @@ def test_each_figure_is_of_its_own_data_and_of_what_is_known_there() -> None:
             SPEED: 450.0,
         }
     )
-    assert [*row] == [*COLUMNS, SIZE, SPEED, OF]
+    assert [*row] == [*COLUMNS, SIZE, SPEED]
 
 
 def test_a_turn_reflects_where_any_of_the_three_labels_passes_its_own_threshold() -> None:

@@ -56,11 +56,19 @@ def still_base(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def start_training(
-    data: Path, output: Path, base: str, *more: str, epochs: int = 6, launcher: Sequence[str] = ("-m",), **options: int
+    data: Path,
+    output: Path,
+    base: str,
+    *more: str,
+    epochs: int = 6,
+    teacher: str = "",
+    launcher: Sequence[str] = ("-m",),
+    **options: int,
 ) -> subprocess.Popen[str]:
     """Start the command in a process of its own; `file_size` limits the files that it can write, in bytes."""
     config = data / f"{Path(base).name}-{epochs}.yaml"
-    config.write_text(SETTINGS.format(base=base, epochs=epochs), encoding="utf-8")
+    taught = f"teacher: {teacher}\n" if teacher else ""
+    config.write_text(SETTINGS.format(base=base, epochs=epochs) + taught, encoding="utf-8")
     files = [str(data / "train.jsonl"), "--dev", str(data / "dev.jsonl")]
     command = [sys.executable, *launcher, "listening_clf", "train", *files, "--config", str(config)]
 
@@ -147,11 +155,11 @@ def test_ctrl_c_says_how_to_go_on(data: Path, tiny_base: str, tmp_path: Path) ->
     assert not (tmp_path / "model").exists()
 
 
-def test_two_processes_learn_what_one_learns(data: Path, still_base: str, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_from_labels_and_a_teacher(data: Path, still_base: str, tmp_path: Path) -> None:
     one, two = (("--log-dir", str(tmp_path / name)) for name in ("log of one", "log of two"))
-    finished(start_training(data, tmp_path / "one", still_base, *one, epochs=2))
+    finished(start_training(data, tmp_path / "one", still_base, *one, epochs=2, teacher="tiny"))
     pair = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "-m")
-    said = finished(start_training(data, tmp_path / "two", still_base, *two, epochs=2, launcher=pair))
+    said = finished(start_training(data, tmp_path / "two", still_base, *two, epochs=2, teacher="tiny", launcher=pair))
     assert said.count("The model is in") == 1
     losses, losses_of_two = logged(one[1], "loss"), logged(two[1], "loss")
     assert len(losses) > 20
