@@ -50,7 +50,7 @@ def main(
     teacher   all-mpnet-base-v2 on the labels                 an hour and a half on two cores with bfloat16
     plain     all-MiniLM-L6-v2 on the labels                  half an hour
     small     plain, taught by teacher                        two hours
-    tiny      three layers of small, taught by teacher        an hour
+    tiny      three layers of small, taught by it             half an hour
 
     NAME has the settings of configs/NAME.yaml and is written to runs/NAME. What it needs is made first; what is there
     already is taken as it is.
