@@ -155,7 +155,9 @@ def test_ctrl_c_says_how_to_go_on(data: Path, tiny_base: str, tmp_path: Path) ->
     assert not (tmp_path / "model").exists()
 
 
-def test_two_processes_learn_what_one_learns_from_labels_and_a_teacher(data: Path, still_base: str, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_from_labels_and_a_teacher(
+    data: Path, still_base: str, tmp_path: Path
+) -> None:
     one, two = (("--log-dir", str(tmp_path / name)) for name in ("log of one", "log of two"))
     finished(start_training(data, tmp_path / "one", still_base, *one, epochs=2, teacher="tiny"))
     pair = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "-m")
