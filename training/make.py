@@ -44,16 +44,18 @@ def main(
     model: Annotated[Model, typer.Argument(help="What to make.")],
     runs: Annotated[Path, typer.Option(help="The folder that the models are written to.")] = ROOT / "runs",
 ) -> None:
-    r"""Train a model on the train split of all corpora, and choose its epoch and its thresholds on dev.
+    """Train a model on the train split of all corpora, and choose its epoch and its thresholds on dev.
 
-    \b
-    teacher   all-mpnet-base-v2 on the labels                 an hour and a half on two cores with bfloat16
-    plain     all-MiniLM-L6-v2 on the labels                  half an hour
-    small     plain, taught by teacher                        two hours
-    tiny      three layers of small, taught by it             half an hour
+    It has the settings of configs/NAME.yaml and is written to runs/NAME. What it needs is made first; what is there
+    already is taken as it is. On two cores with bfloat16:
 
-    NAME has the settings of configs/NAME.yaml and is written to runs/NAME. What it needs is made first; what is there
-    already is taken as it is.
+    teacher, all-mpnet-base-v2 on the labels: an hour and a half
+
+    plain, all-MiniLM-L6-v2 on the labels: half an hour
+
+    small, plain taught by teacher: two hours
+
+    tiny, three layers of small taught by small: half an hour
     """
     logging.basicConfig(format="%(asctime)s %(message)s")
     for package in ("listening_clf", "training"):
