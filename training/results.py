@@ -13,12 +13,14 @@ import numpy as np
 import typer
 from sklearn.model_selection import GroupKFold
 
-from listening_clf.checkpoint import Checkpoint
+from listening_clf.checkpoint import Checkpoint, Manifest
 from listening_clf.conversation import Conversation, Turn
+from listening_clf.finetune.card import PRECISIONS
 from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns, without_context
 from listening_clf.finetune.metrics import LabelMetrics, expected_calibration_error, label_metrics, macro_f1
 from listening_clf.hub import locate
 from listening_clf.labels import Label
+from listening_clf.operating_points import best_point
 from training.data import load_mrda, load_split
 from training.systems import Decider, Logits, as_shipped, targets_of, tfidf, unquantized
 from training.timing import with_times
@@ -70,6 +72,8 @@ def main(model: Annotated[str, typer.Option(help="A bundled model's name, or a c
         threshold = decider.thresholds[label]
         _print_row(label, f"{threshold:.2f}", *(f"{x:.3f}" for x in figures), str(it.support), f"{error:.3f}")
 
+    _print_operating_points(checkpoint.manifest)
+
     alone = [without_context(turn, labels) for turn in turns]
     column = labels.index(Label.INTERRUPTION)
     called = decider.decisions(bundled.logits(alone))[:, column]
@@ -120,6 +124,15 @@ def _slices(dev: Sequence[Conversation], labels: Sequence[str]) -> Iterator[tupl
     yield "spoken, with simulated times", labelled_turns([timed_copy for _, timed_copy in spoken], labels)
     yield "the same in ASR style", labelled_turns([asr_style(timed_copy) for _, timed_copy in spoken], labels)
     yield "the same without times", labelled_turns([it for it, _ in spoken], labels)
+
+
+def _print_operating_points(manifest: Manifest) -> None:
+    print("\nRecall that is left, and the threshold, where dev shows at least that precision:\n")
+    _print_row("label", *(f"{precision:.2f}" for precision in PRECISIONS))
+    _print_row(*["---"] * (1 + len(PRECISIONS)))
+    for label, points in manifest.operating_points.items():
+        best = [best_point(points, precision) for precision in PRECISIONS]
+        _print_row(label, *(f"{it.recall:.3f} ({it.threshold:.2f})" if it else "–" for it in best))
 
 
 def _print_differences(float32: Logits, int8: Logits, turns: Sequence[LabelledTurn]) -> None:

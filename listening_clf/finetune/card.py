@@ -32,7 +32,7 @@ _EXAMPLES = (
 )
 """What the model's page on the hub offers to try. There a turn has no context."""
 
-_PRECISIONS = (0.8, 0.9, 0.95)
+PRECISIONS = (0.8, 0.9, 0.95)
 """The precisions that the card says recall and threshold of."""
 
 
@@ -74,9 +74,9 @@ def model_card(
         metrics=metrics,
         macro_f1=macro_f1(metrics),
         turns=turns,
-        precisions=[f"{precision:.2f}" for precision in _PRECISIONS],
+        precisions=[f"{precision:.2f}" for precision in PRECISIONS],
         operating_points={
-            label: [_recall(best_point(points, precision)) for precision in _PRECISIONS]
+            label: [_recall(best_point(points, precision)) for precision in PRECISIONS]
             for label, points in manifest.operating_points.items()
         },
         known=dict(zip(manifest.labels, _counts(train), strict=True)),
