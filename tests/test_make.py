@@ -22,8 +22,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainConfig, int]]:
     """Models in the order in which they are trained, each with its settings and what it learns from unlabelled."""
     trained: list[tuple[str, TrainConfig, int]] = []
 
-    def train(config: TrainConfig, *data: object, unlabelled: list[Conversation], **options: Any) -> Path:
-        folder: Path = data[-1]  # type: ignore[assignment]
+    def train(
+        config: TrainConfig, train_data: object, dev_data: object, folder: Path, *, unlabelled: Any, **options: Any
+    ) -> Path:
         assert options["resume"]
         trained.append((folder.name, config, len(unlabelled)))
         folder.mkdir(parents=True)

@@ -15,12 +15,11 @@ from sklearn.model_selection import GroupKFold
 
 from listening_clf.checkpoint import Checkpoint, Manifest
 from listening_clf.conversation import Conversation, Turn
-from listening_clf.finetune.card import PRECISIONS
+from listening_clf.finetune.card import PRECISIONS, recalls
 from listening_clf.finetune.data import LabelledTurn, asr_style, labelled_turns, without_context
 from listening_clf.finetune.metrics import LabelMetrics, expected_calibration_error, label_metrics, macro_f1
 from listening_clf.hub import locate
 from listening_clf.labels import Label
-from listening_clf.operating_points import best_point
 from training.data import load_mrda, load_split
 from training.systems import Decider, Logits, as_shipped, targets_of, tfidf, unquantized
 from training.timing import with_times
@@ -130,9 +129,8 @@ def _print_operating_points(manifest: Manifest) -> None:
     print("\nRecall that is left, and the threshold, where dev shows at least that precision:\n")
     _print_row("label", *(f"{precision:.2f}" for precision in PRECISIONS))
     _print_row(*["---"] * (1 + len(PRECISIONS)))
-    for label, points in manifest.operating_points.items():
-        best = [best_point(points, precision) for precision in PRECISIONS]
-        _print_row(label, *(f"{it.recall:.3f} ({it.threshold:.2f})" if it else "–" for it in best))
+    for label, cells in recalls(manifest).items():
+        _print_row(label, *cells)
 
 
 def _print_differences(float32: Logits, int8: Logits, turns: Sequence[LabelledTurn]) -> None:

@@ -75,10 +75,7 @@ def model_card(
         macro_f1=macro_f1(metrics),
         turns=turns,
         precisions=[f"{precision:.2f}" for precision in PRECISIONS],
-        operating_points={
-            label: [_recall(best_point(points, precision)) for precision in PRECISIONS]
-            for label, points in manifest.operating_points.items()
-        },
+        operating_points=recalls(manifest),
         known=dict(zip(manifest.labels, _counts(train), strict=True)),
         teacher=settings.get("teacher"),
         rehearsed=bool(start.manifest and config.replay),
@@ -130,6 +127,14 @@ def _counts(turns: Sequence[LabelledTurn]) -> list[tuple[str, str, str]]:
     """For each label, the turns that have it, that have it not, and of which it is not known."""
     targets = np.stack([turn.targets for turn in turns])
     return [(f"{(it == 1).sum():,}", f"{(it == 0).sum():,}", f"{np.isnan(it).sum():,}") for it in targets.T]
+
+
+def recalls(manifest: Manifest) -> dict[str, list[str]]:
+    """For each label, the recall that is left at each of `PRECISIONS`, and the threshold, as the card shows them."""
+    return {
+        label: [_recall(best_point(points, precision)) for precision in PRECISIONS]
+        for label, points in manifest.operating_points.items()
+    }
 
 
 def _recall(point: OperatingPoint | None) -> str:
