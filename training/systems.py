@@ -35,6 +35,7 @@ from listening_clf.finetune.data import LabelledTurn
 from listening_clf.finetune.forward import TorchModel, precision
 from listening_clf.finetune.graph import export_onnx
 from listening_clf.finetune.metrics import LabelMetrics, label_metrics
+from listening_clf.finetune.start import open_for_transformers
 from listening_clf.runtime import Runtime, calibrated
 from training.baseline import TfidfBaseline
 
@@ -132,11 +133,9 @@ def in_torch(checkpoint: Checkpoint) -> System:
     """A checkpoint as a teacher is run: in torch, in bfloat16 where the device computes in it. Without a decider.
 
     Raises:
-        CheckpointError: the checkpoint has no weights.
+        CheckpointError: the checkpoint has no weights, or a file was altered.
     """
-    model = TorchModel(
-        Checkpoint.open(checkpoint.folder, NEEDED_TO_TRAIN), Accelerator(mixed_precision=precision("auto"))
-    )
+    model = TorchModel(open_for_transformers(checkpoint.folder), Accelerator(mixed_precision=precision("auto")))
     return System(
         lambda turns: model.logits(model.encoder.encode_many(turn.item for turn in turns)),
         size=sum((checkpoint.folder / path).stat().st_size for path in NEEDED_TO_TRAIN),

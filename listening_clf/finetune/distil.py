@@ -21,13 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from listening_clf.batching import input_key
-from listening_clf.checkpoint import NEEDED_TO_TRAIN, WEIGHTS, Calibration, Checkpoint
+from listening_clf.checkpoint import WEIGHTS, Calibration
 from listening_clf.conversation import Conversation
 from listening_clf.encoding import Encoded
 from listening_clf.errors import TrainingError
 from listening_clf.finetune.data import LabelledTurn
 from listening_clf.finetune.forward import TorchModel
-from listening_clf.finetune.start import locate_base
+from listening_clf.finetune.start import locate_base, open_for_transformers
 from listening_clf.runtime import calibrated
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Teacher:
     """
 
     def __init__(self, name: str, labels: Sequence[str], weight: float, accelerator: Accelerator) -> None:
-        checkpoint = Checkpoint.open(locate_base(name), NEEDED_TO_TRAIN)
-        checkpoint.verify_the_rest()  # transformers looks for files of its own accord
+        checkpoint = open_for_transformers(locate_base(name))
         own = checkpoint.manifest.labels
         if missing := [label for label in labels if label not in own]:
             raise TrainingError(f"the teacher {name!r} does not know {missing[0]!r}: its labels are {', '.join(own)}")

@@ -46,8 +46,7 @@ class Start:
         encoding = EncodingSettings()
         manifest = None
         if (source / MANIFEST).is_file():
-            checkpoint = Checkpoint.open(source, NEEDED_TO_TRAIN)
-            checkpoint.verify_the_rest()  # transformers looks for files of its own accord
+            checkpoint = open_for_transformers(source)
             manifest, labels, encoding = checkpoint.manifest, checkpoint.manifest.labels, encoding_settings(checkpoint)
         return cls(config.base, str(source), config.labels or labels, config.encoding or encoding, manifest)
 
@@ -84,6 +83,17 @@ def locate_base(name: str) -> Path:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{name} is no model: it has no {CONFIG}")
     return folder
+
+
+def open_for_transformers(folder: Path) -> Checkpoint:
+    """Open a checkpoint with its weights, all of it verified: transformers looks for files of its own accord.
+
+    Raises:
+        CheckpointError: what is missing, altered, malformed or too new.
+    """
+    checkpoint = Checkpoint.open(folder, NEEDED_TO_TRAIN)
+    checkpoint.verify_the_rest()
+    return checkpoint
 
 
 def public_name(name: str) -> str:
