@@ -100,6 +100,11 @@ class ListeningClassifier:
         return dict(self._checkpoint.manifest.thresholds)
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The folder that it was loaded from, and what its manifest says. Its files are not to be altered."""
+        return self._checkpoint
+
+    @property
     def device(self) -> str:
         """Where the model runs: "cpu" or "cuda"."""
         return self._runtime.device
@@ -125,8 +130,8 @@ class ListeningClassifier:
             TurnError: a text or a turn that is not one, or contexts that do not match the texts.
         """
         if isinstance(text, list):
-            return list(self._predict(_items(text, context)))
-        return next(self._predict([_item(text, context)]))
+            return list(self.predict_in_context(_items(text, context)))
+        return next(self.predict_in_context([_item(text, context)]))
 
     def predict_stream(self, turns: Iterable[str | Turn | tuple[str | Turn, Context]]) -> Iterator[Prediction]:
         """Judge agent turns one after the other, however many, in bounded memory.
@@ -141,7 +146,7 @@ class ListeningClassifier:
         Raises:
             TurnError: a turn that is not one, named by its index, after the predictions of all turns before it.
         """
-        return self._predict(_item_at(index, turn) for index, turn in enumerate(turns))
+        return self.predict_in_context(_item_at(index, turn) for index, turn in enumerate(turns))
 
     def predict_conversation(self, conversation: Conversation | Iterable[Turn | Mapping[str, Any]]) -> list[Prediction]:
         """Judge every agent turn of a conversation, each read with the turns before it.
@@ -155,7 +160,7 @@ class ListeningClassifier:
         Raises:
             TurnError: a turn that is not one, named by its index.
         """
-        return list(self._predict(_agent_turns(_conversation(conversation))))
+        return list(self.predict_in_context(_agent_turns(_conversation(conversation))))
 
     def predict_conversations(
         self, conversations: Iterable[Conversation | Iterable[Turn | Mapping[str, Any]]]
@@ -187,7 +192,7 @@ class ListeningClassifier:
 
         done: list[Prediction] = []
         try:
-            for prediction in self._predict(agent_turns()):
+            for prediction in self.predict_in_context(agent_turns()):
                 yield from without_agent()
                 done.append(prediction)
                 if len(done) == len(read[0].agent_turns):
@@ -197,6 +202,22 @@ class ListeningClassifier:
             yield from without_agent()
             raise
         yield from without_agent()
+
+    def predict_in_context(self, turns: Iterable[TurnInContext]) -> Iterator[Prediction]:
+        """Judge agent turns, each read with those before it in its conversation: what the other methods come to.
+
+        Args:
+            turns: each as `(turns, index)`: the turns of a conversation, and the index of the one to judge. Up to
+                2,048 are read ahead of what is yielded.
+
+        Yields:
+            One prediction a turn, in order.
+        """
+        thresholds = self._checkpoint.manifest.thresholds
+        for row in self._runtime.probabilities(turns):
+            scores = dict(zip(self.labels, row.tolist(), strict=True))
+            labels = tuple(label for label, probability in scores.items() if probability >= thresholds[label])
+            yield Prediction(labels, scores)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the checkpoint folder to `path`. It appears there whole or not at all, in place of an older one.
@@ -233,13 +254,6 @@ class ListeningClassifier:
         """
         target = hub.destination(repo_id, revision=revision, access=Access(token))
         return target.publish(self._checkpoint, message=commit_message, private=private)
-
-    def _predict(self, items: Iterable[TurnInContext]) -> Iterator[Prediction]:
-        thresholds = self._checkpoint.manifest.thresholds
-        for row in self._runtime.probabilities(items):
-            scores = dict(zip(self.labels, row.tolist(), strict=True))
-            labels = tuple(label for label, probability in scores.items() if probability >= thresholds[label])
-            yield Prediction(labels, scores)
 
 
 @overload

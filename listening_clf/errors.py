@@ -15,6 +15,15 @@ class TranscriptError(ListeningError, ValueError):
     """A file that cannot be read as conversations. The message starts with the file and, where known, the line."""
 
 
+class SpeakersError(TranscriptError):
+    """A conversation of which it cannot be told who is the agent."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+        """Who speaks in it."""
+
+
 class CheckpointError(ListeningError):
     """A checkpoint folder that is missing, incomplete, altered, or of a format this version does not know."""
 
@@ -29,3 +38,7 @@ class DeviceError(ListeningError):
 
 class TrainingError(ListeningError, ValueError):
     """Data or settings that a model cannot be trained or measured with."""
+
+
+class ServeError(ListeningError, ValueError):
+    """Settings that a service cannot be started with."""

@@ -1,4 +1,4 @@
-"""The command line: `listening-clf predict`, `train`, `evaluate`, `data check`, `labels`, and `hub` in its own module.
+"""The command line: `listening-clf predict`, `train`, `evaluate`, `data check`, `serve`, `labels`; `hub` has a module.
 
 What a command needs is imported inside it, so that `--help` answers at once.
 """
@@ -351,6 +351,58 @@ def data_check(
         print_findings(findings)
     if findings.has_errors:
         raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="The model; may be given several times: the first is the default one."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on. 0.0.0.0: all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes. One uses all cores; with several, one that dies is replaced.")
+    ] = 1,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answer only those who have one of its keys, one a line.")
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Those who have one of its keys may also load models.")
+    ] = None,
+) -> None:
+    r"""Serve predictions over HTTP and WebSocket, with a page to try them.
+
+    [bold]Examples[/bold]
+
+    [cyan]listening-clf serve[/cyan], then open http://127.0.0.1:8000
+
+    [cyan]listening-clf serve --host 0.0.0.0 --api-key-file keys.txt[/cyan]
+
+    [cyan]curl localhost:8000/v1/predict --json '{"text": "So you were charged twice?"}'[/cyan]
+
+    [cyan]curl localhost:8000/v1/transcripts --data-binary @call.vtt[/cyan]
+
+    [bold]What it answers[/bold]
+
+    /v1/predict (turns), /v1/conversations, /v1/transcripts (files), /v1/live (a WebSocket for calls that go on),
+    /v1/model; the clients of Hugging Face's inference API and of KServe's Open Inference Protocol; /healthz, /readyz,
+    /metrics for Prometheus; /docs describes all of it.
+
+    [bold]Keys[/bold] may also come from the environment: LISTENING_CLF_API_KEYS, LISTENING_CLF_ADMIN_KEYS.
+
+    No text of a call is logged. SIGTERM and Ctrl-C let requests in flight finish.
+    """
+    with plain_errors(extra="serve"):
+        from listening_clf.serve import Settings
+        from listening_clf.serve import serve as run
+        from listening_clf.serve.keys import Keys
+
+        keys = Keys.read(api_key_file, admin_key_file)
+        settings = Settings(tuple(model or ["small"]), host, port, workers, keys)
+        if not settings.is_local and not keys.are_asked_for:
+            typer.echo(f"Whoever reaches {host} may use the service: --api-key-file lets in only some.", err=True)
+        run(settings, on_listening=lambda url: typer.echo(f"listening_clf at {url} (Ctrl-C stops it)", err=True))
 
 
 @app.command()

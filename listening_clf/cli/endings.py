@@ -16,8 +16,13 @@ BAD_INPUT = 2
 
 
 @contextmanager
-def plain_errors(*, resumable: bool = False) -> Iterator[None]:
-    """End in one sentence where something is wrong with the input, the disk, or what is installed."""
+def plain_errors(*, resumable: bool = False, extra: str = "train") -> Iterator[None]:
+    """End in one sentence where something is wrong with the input, the disk, or what is installed.
+
+    Args:
+        resumable: whether the same command could go on where it stopped.
+        extra: what to install where something is missing.
+    """
     try:
         yield
     except ListeningError as error:
@@ -26,7 +31,7 @@ def plain_errors(*, resumable: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except ImportError as error:
-        say_error(f'{error.name or error} is missing: pip install "listening-clf[train]"')
+        say_error(f'{error.name or error} is missing: pip install "listening-clf[{extra}]"')
         raise typer.Exit(1) from None
     except OSError as error:
         say_error(f"the results cannot be written ({error.strerror or error})")

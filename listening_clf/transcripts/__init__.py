@@ -37,6 +37,7 @@ def read(
     agent: str | None = None,
     labels: Sequence[str] = (),
     on_bad: Callable[[TranscriptError], None] | None = None,
+    stream: BinaryIO | None = None,
 ) -> Iterator[Conversation]:
     """Read the conversations of a file, one at a time.
 
@@ -53,11 +54,12 @@ def read(
             where nobody looked. Without it there are none, and only a list of `labels` in JSONL is read.
         on_bad: called with what is wrong with a bad conversation, or with the whole file; reading goes on with the
             next one. Without it, the first bad one raises.
+        stream: what the file holds, where it is not to be opened: `path` is only its name then.
 
     Raises:
         TranscriptError: the file, or a conversation in it, cannot be read.
     """
-    for located in read_located(path, agent=agent, labels=labels, on_bad=on_bad):
+    for located in read_located(path, agent=agent, labels=labels, on_bad=on_bad, stream=stream):
         yield located.conversation
 
 
@@ -67,9 +69,10 @@ def read_located(
     agent: str | None = None,
     labels: Sequence[str] = (),
     on_bad: Callable[[TranscriptError], None] | None = None,
+    stream: BinaryIO | None = None,
 ) -> Iterator[Located]:
     """Read the conversations of a file as `read` does, each with the places of its turns."""
-    with closing(_split(str(path), Names(agent, tuple(labels)))) as conversations:
+    with closing(_split(str(path), Names(agent, tuple(labels)), stream)) as conversations:
         while True:
             try:
                 # Both may raise: getting the next one (that ends the file) and reading it (the next may be good).
@@ -84,12 +87,12 @@ def read_located(
                 yield located
 
 
-def _split(path: str, names: Names) -> Generator[Unread, None, None]:
+def _split(path: str, names: Names, stream: BinaryIO | None) -> Generator[Unread, None, None]:
     place = Place("standard input" if path == STDIN else path)
     empty = True
     try:
-        with _opened(path) as stream:
-            source = Source(stream, place.file)
+        with nullcontext(stream) if stream else _opened(path) as lines:
+            source = Source(lines, place.file)
             first_line = source.first_line()
             if not first_line:
                 raise place.error("the file is empty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from listening_clf.conversation import SPEAKERS, Speaker
+from listening_clf.errors import SpeakersError
 from listening_clf.transcripts.source import Place, excerpt
 
 _NAMES_SHOWN = 5
@@ -19,17 +20,19 @@ def sides(names: Iterable[str], agent: str | None, place: Place) -> dict[str, Sp
         place: where the conversation stands, for the error.
 
     Raises:
-        TranscriptError: it cannot be told who is the agent, or nobody is.
+        SpeakersError: it cannot be told who is the agent, or nobody is.
+        TranscriptError: there are no turns.
     """
     names = list(dict.fromkeys(names))
     if not names:
         raise place.error("there are no turns")
     if agent is None and not all(_key(name) in SPEAKERS for name in names):
-        raise place.error(f"the speakers are {_listed(names)}: say which one is the agent with --agent NAME")
+        problem = f"the speakers are {_listed(names)}: say which one is the agent with --agent NAME"
+        raise SpeakersError(f"{place}: {problem}", tuple(names))
     found: dict[str, Speaker] = {name: "agent" if is_agent(name, agent) else "customer" for name in names}
     if "agent" not in found.values():
         sought = "" if agent is None else f"nobody is called {agent!r}, "
-        raise place.error(f"no agent turn: {sought}the speakers are {_listed(names)}")
+        raise SpeakersError(f"{place}: no agent turn: {sought}the speakers are {_listed(names)}", tuple(names))
     return found
 
 

@@ -1,0 +1,84 @@
+"""The service as an ASGI application: what its routes share, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from listening_clf import __version__
+from listening_clf.classifier import ListeningClassifier
+from listening_clf.serve.calls import Calls
+from listening_clf.serve.http import Guarded
+from listening_clf.serve.metrics import Metrics
+from listening_clf.serve.problems import MEDIA_TYPE, add_problem_handlers
+from listening_clf.serve.registry import Registry
+from listening_clf.serve.routes import live, oip, ops, pipeline, v1
+from listening_clf.serve.settings import Settings
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+_DESCRIPTION = """
+Was the agent listening? Which of the listening labels each agent turn of a service conversation carries.
+
+`WS /v1/live` takes the turns of a call as they come; OpenAPI has no words for it: see docs/serve.md.
+"""
+
+
+def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningClassifier] | None = None) -> ASGIApp:
+    """The application of one worker.
+
+    Args:
+        settings: what the service is started with.
+        shared: the folder that the workers share, in which the models to serve are written down.
+        loaded: models that this process has loaded already, by their names there.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.registry = registry = Registry(shared, metrics, loaded)
+        app.state.calls = calls = Calls(shared)
+        for entry in registry.entries():
+            await registry.get(entry.name)
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        calls.close()
+        registry.close()
+
+    app = FastAPI(
+        title="listening_clf",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.ready = False
+    app.state.live_connections = 0
+    for routes in (v1, live, pipeline, oip, ops):
+        app.include_router(routes.router)
+    app.router.routes.extend(ops.static_files())
+    add_problem_handlers(app)
+    describe = app.openapi
+    app.openapi = lambda: _with_problems(describe())  # type: ignore[method-assign]
+    return Guarded(app, metrics, LOCAL_NAMES if settings.is_local else ())
+
+
+def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, in which errors are of the media type that they have."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                if int(status) >= 400 and "application/json" in content:
+                    content[MEDIA_TYPE] = content.pop("application/json")
+    return schema

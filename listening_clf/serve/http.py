@@ -1,0 +1,210 @@
+"""HTTP as all routes have it: strict JSON in, JSON out, keys, limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from time import perf_counter
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic_core import from_json, to_json
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from listening_clf.serve.keys import Keys
+from listening_clf.serve.metrics import Metrics
+from listening_clf.serve.problems import Problem, ProblemError, log_failure, problem, respond
+from listening_clf.serve.registry import Registry
+from listening_clf.serve.settings import BODY_BYTES, BODY_SECONDS
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description, "content": {"application/problem+json": {}}}
+    for status, description in {
+        400: "The body is no JSON.",
+        401: "The API key is missing or wrong.",
+        404: "No such model.",
+        408: "The body did not arrive in time.",
+        413: "The body is too large.",
+        422: "Something in the body is wrong: `errors` says what and where.",
+        503: "Too many turns wait: Retry-After says when to try again.",
+    }.items()
+}
+"""The errors that any route which predicts may answer with, for the documentation."""
+
+
+class Json(Response):
+    """An answer in JSON."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: Any, status_code: int = 200) -> None:
+        super().__init__(content, status_code)
+
+    def render(self, content: Any) -> bytes:
+        """The content as JSON."""
+        return to_json(content)
+
+
+def parse_json(body: bytes | str) -> Any:
+    """Read JSON as RFC 8259 has it: UTF-8, no NaN, no lone surrogates, nested no deeper than sense.
+
+    Raises:
+        ProblemError: 400, it is none.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProblemError(400, f"the body is no JSON: {error}") from None
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        return parse_json(await self.body())
+
+
+class StrictRoute(APIRoute):
+    """A route whose bodies are read by `parse_json`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with another reader of JSON."""
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+def keys_of(connection: HTTPConnection) -> Keys:
+    """The keys that are let in."""
+    return cast(Keys, connection.app.state.settings.keys)
+
+
+def metrics_of(connection: HTTPConnection) -> Metrics:
+    """Where this process counts."""
+    return cast(Metrics, connection.app.state.metrics)
+
+
+def registry_of(request: Request) -> Registry:
+    """The models."""
+    return cast(Registry, request.app.state.registry)
+
+
+bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+Models = Annotated[Registry, Depends(registry_of)]
+
+
+async def with_key(request: Request, credentials: Credentials) -> None:
+    """Let in whoever has a key, and everybody where none is asked for."""
+    if keys_of(request).owner(credentials.credentials if credentials else None) is None:
+        raise ProblemError(
+            401, "this needs an API key, in the header 'Authorization: Bearer KEY'", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+async def with_admin_key(request: Request, credentials: Credentials) -> None:
+    """Let in whoever has an admin key."""
+    if not keys_of(request).is_admin(credentials.credentials if credentials else None):
+        raise ProblemError(
+            403 if credentials else 401,
+            "this needs an admin key, in the header 'Authorization: Bearer KEY' (listening-clf serve --admin-key-file)",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+
+class Guarded:
+    """The outermost layer: counts requests, cuts off bodies that are too large or too slow, and answers what fails.
+
+    Args:
+        app: the service.
+        metrics: where requests are counted.
+        hosts: the names that the service may be called by; any, where there are none. A page of another site can make
+            a browser call this machine by a name of its own (DNS rebinding), but not by these.
+        body_bytes: the largest body.
+        body_seconds: the longest time in which it may arrive.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        hosts: Collection[str] = (),
+        body_bytes: int = BODY_BYTES,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._hosts = hosts
+        self._body_bytes = body_bytes
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "lifespan" or (scope["type"] == "websocket" and self._is_for_us(scope)):
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
+            return
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        begun = perf_counter()
+        try:
+            if self._is_for_us(scope):
+                await self._app(scope, self._limited(receive), send_and_note)
+            else:
+                refused = problem(421, f"this service is called {' or '.join(self._hosts)}: see --host")
+                await respond(scope["path"], refused)(scope, receive, send_and_note)
+        except Exception as error:
+            log_failure(error)
+            if status:
+                raise ConnectionAbortedError from None  # half an answer is worse than none
+            answer = respond(scope["path"], problem(500, "something went wrong here; the service's log says where"))
+            await answer(scope, receive, send_and_note)
+        finally:
+            route = getattr(scope.get("route"), "path", "")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(perf_counter() - begun)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        host = Headers(scope=scope).get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return not self._hosts or name in self._hosts
+
+    def _limited(self, receive: Receive) -> Receive:
+        deadline = asyncio.get_running_loop().time() + self._body_seconds
+        size, complete = 0, False
+
+        async def receive_in_limits() -> Message:
+            nonlocal size, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise ProblemError(
+                    408, f"the body did not arrive within {self._body_seconds:g} s", {"Connection": "close"}
+                ) from None
+            size += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if size > self._body_bytes:
+                raise ProblemError(
+                    413,
+                    f"the body has more than {self._body_bytes:,} bytes: send less at once",
+                    {"Connection": "close"},
+                )
+            return message
+
+        return receive_in_limits

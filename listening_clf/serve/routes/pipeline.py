@@ -1,0 +1,83 @@
+"""What `huggingface_hub.InferenceClient(model=URL).text_classification(…)` asks for: the pipeline's own shapes.
+
+Request and answer are those of the text-classification task of Hugging Face's inference API.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fastapi import APIRouter, Body, Depends
+from pydantic import BaseModel, Field
+
+from listening_clf.conversation import Prediction, Turn, TurnInContext
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, with_key
+from listening_clf.serve.schemas import EXAMPLE_SCORES, Strict, Text
+from listening_clf.serve.settings import REQUEST_TURNS
+
+router = APIRouter(route_class=StrictRoute)
+
+
+class Parameters(Strict):
+    """What a pipeline may be told beside its inputs."""
+
+    top_k: Annotated[int | None, Field(strict=True, ge=1, description="Only so many labels, the likeliest.")] = None
+    function_to_apply: Literal["sigmoid"] | None = Field(
+        None, description="Scores are calibrated probabilities, each label's own: nothing else can be had of them."
+    )
+
+
+class Pair(Strict):
+    """An agent turn with what the customer said before it."""
+
+    text: Text
+    text_pair: Text | None = None
+
+
+class PipelineRequest(BaseModel):
+    """One input or several. Keys for other tasks (`options`, …) are passed over."""
+
+    inputs: Text | Pair | Annotated[list[Text | Pair], Field(min_length=1, max_length=REQUEST_TURNS)]
+    parameters: Parameters = Parameters(top_k=None, function_to_apply=None)
+
+
+class Element(BaseModel):
+    """A label and its probability."""
+
+    label: str = Field(examples=["paraphrase"])
+    score: float = Field(examples=[EXAMPLE_SCORES["paraphrase"]])
+
+
+PipelineAnswer: TypeAlias = list[list[Element]]
+
+
+@router.post(
+    "/",
+    summary="As a Hugging Face text-classification pipeline",
+    response_model=PipelineAnswer,
+    responses=PROBLEMS,
+    dependencies=[Depends(with_key)],
+    tags=["other protocols"],
+)
+async def classify(
+    body: Annotated[
+        PipelineRequest, Body(openapi_examples={"a sentence": {"value": {"inputs": "What happened then?"}}})
+    ],
+    models: Models,
+) -> Json:
+    """For each input a list of all labels with their probabilities, the likeliest first. Goes to the default model."""
+    inputs = body.inputs if isinstance(body.inputs, list) else [body.inputs]
+    predictions = await (await models.get()).predict([_in_context(it) for it in inputs])
+    return Json([_elements(prediction, body.parameters.top_k) for prediction in predictions])
+
+
+def _in_context(it: str | Pair) -> TurnInContext:
+    if isinstance(it, str):
+        return (Turn("agent", it),), 0
+    before = [] if it.text_pair is None else [Turn("customer", it.text_pair)]
+    return (*before, Turn("agent", it.text)), len(before)
+
+
+def _elements(prediction: Prediction, top_k: int | None) -> list[dict[str, Any]]:
+    ranked = sorted(prediction.scores.items(), key=lambda it: -it[1])
+    return [{"label": label, "score": score} for label, score in ranked[:top_k]]

@@ -1,0 +1,47 @@
+"""What the workers of a service share: a database of SQLite in a folder that only they may read.
+
+It lies in memory where the system has a place for that, and goes with the service. Nothing waits for a disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_IN_MEMORY = Path("/dev/shm")
+_BUSY_SECONDS = 10.0
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder that is there until the service ends."""
+    folder = Path(tempfile.mkdtemp(prefix="listening-clf-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Open the database. Each statement is a transaction of its own unless one is begun."""
+    connection = sqlite3.connect(folder / "shared.db", timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All or nothing of what is written within, with no other worker in between."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
