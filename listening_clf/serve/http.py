@@ -167,11 +167,7 @@ class Guarded:
                 refused = problem(421, f"this service is called {' or '.join(self._hosts)}: see --host")
                 await respond(scope["path"], refused)(scope, receive, send_and_note)
         except Exception as error:
-            log_failure(error)
-            if status:
-                raise ConnectionAbortedError from None  # half an answer is worse than none
-            answer = respond(scope["path"], problem(500, "something went wrong here; the service's log says where"))
-            await answer(scope, receive, send_and_note)
+            log_failure(error)  # whoever asked has been told already
         finally:
             route = getattr(scope.get("route"), "path", "")
             self._metrics.requests.labels(route, str(status)).inc()

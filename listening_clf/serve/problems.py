@@ -93,6 +93,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def of_input(request: Request, error: ListeningError) -> Response:
         return respond(request.url.path, problem(422, str(error)))
 
+    @app.exception_handler(Exception)
+    async def of_ours(request: Request, error: Exception) -> Response:
+        return respond(request.url.path, problem(500, "something went wrong here; the service's log says where"))
+
 
 def log_failure(error: Exception) -> None:
     """Log where something went wrong that should not, but not its message, which may quote a call."""

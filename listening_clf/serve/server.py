@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -85,6 +87,8 @@ def serve(settings: Settings, on_listening: Callable[[str], None] | None = None)
         check_name(name)
         if names.count(name) > 1:
             raise ServeError(f"two of the models would be called {name!r} by requests: rename the folder of one")
+    # uvicorn stops at SIGTERM, then hands it on: to this, so that what is shared does not stay behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     with shared_folder() as folder:
         loaded = _load(settings, folder)
         listening = _bind(settings)
@@ -95,7 +99,9 @@ def serve(settings: Settings, on_listening: Callable[[str], None] | None = None)
             Server(_config(settings, folder, loaded)).run([listening])
         else:
             loaded.clear()
-            os.environ[SHARED] = str(folder)
+            figures = folder / "metrics"
+            figures.mkdir()
+            os.environ[SHARED] = str(figures)
             Multiprocess(_config(settings, folder), [listening]).run()
 
 
