@@ -65,14 +65,19 @@ def problem(status: int, detail: str, **extra: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **extra}
 
 
-def flaws(errors: Sequence[ErrorDetails | Any], root: str = "body") -> list[dict[str, str]]:
-    """What pydantic finds wrong, without what was sent."""
-    return [{"pointer": _pointer(error["loc"], root), "detail": error["msg"]} for error in errors]
+def flaws(errors: Sequence[ErrorDetails | Any], roots: Sequence[str] = ("body",)) -> list[dict[str, str]]:
+    """What pydantic finds wrong, without what was sent.
+
+    Args:
+        errors: as it lists them.
+        roots: what it calls the whole.
+    """
+    return [{"pointer": _pointer(error["loc"], roots), "detail": error["msg"]} for error in errors]
 
 
-def invalid(error: ValidationError) -> dict[str, Any]:
-    """The problem with a message that does not validate."""
-    found = flaws(error.errors(include_url=False, include_context=False, include_input=False))
+def invalid(error: ValidationError, roots: Sequence[str] = ()) -> dict[str, Any]:
+    """The problem with what does not validate: see `flaws`."""
+    found = flaws(error.errors(include_url=False, include_context=False, include_input=False), roots)
     return problem(422, _sentence(found), errors=found)
 
 
@@ -117,8 +122,8 @@ def _sentence(found: Sequence[Mapping[str, str]]) -> str:
     return f"{first['pointer']}: {first['detail']}{more}"
 
 
-def _pointer(loc: Sequence[str | int], root: str) -> str:
+def _pointer(loc: Sequence[str | int], roots: Sequence[str]) -> str:
     """The place as a JSON pointer. What is in angle brackets names a kind of input, not a place in it."""
-    parts = [str(part) for part in (loc[1:] if loc[:1] == (root,) else loc)]
+    parts = [str(part) for part in (loc[1:] if loc and loc[0] in roots else loc)]
     inside = [part.replace("~", "~0").replace("/", "~1") for part in parts if not part.startswith("<")]
     return "/".join(["#", *inside])

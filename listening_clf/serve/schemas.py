@@ -283,4 +283,5 @@ class End(Strict):
     type: Literal["end"]
 
 
+MessageType: TypeAlias = Literal["start", "turn", "end"]
 Message: TypeAlias = Annotated[Start | LiveTurnIn | End, Field(discriminator="type")]

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from contextlib import suppress
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +20,7 @@ from listening_clf.serve.calls import Calls, TakenOverError, TooManyCallsError
 from listening_clf.serve.http import keys_of, metrics_of, parse_json
 from listening_clf.serve.problems import ProblemError, invalid, log_failure, problem
 from listening_clf.serve.registry import Registry
-from listening_clf.serve.schemas import End, LiveTurnIn, Message, Start
+from listening_clf.serve.schemas import End, LiveTurnIn, Message, MessageType, Start
 from listening_clf.serve.settings import LIVE_CONNECTIONS
 
 router = APIRouter()
@@ -246,7 +246,7 @@ class _Connection:
         except ProblemError as error:
             await self._send_problem(error.to_dict())
         except ValidationError as error:
-            await self._send_problem(invalid(error))
+            await self._send_problem(invalid(error, get_args(MessageType)))
         return None
 
     def _shown(self, known: LiveTurn) -> dict[str, Any]:
