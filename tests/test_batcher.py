@@ -77,7 +77,7 @@ def test_live_turns_go_first(recorded: Recorded) -> None:
         await many
 
     run(ask())
-    assert "live" in [texts for texts in recorded.runs if "live" in texts][0][0]
+    assert "live" in next(texts for texts in recorded.runs if "live" in texts)[0]
 
 
 def test_what_is_more_than_may_wait_is_turned_away_at_once(recorded: Recorded) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of the turns of a live call that come in any order, in parts, late, or twice; and that none is forgotten."""
+"""What becomes of the turns of a live call that come in any order, in parts, late or twice; and that none is lost."""
 
 from pathlib import Path
 
@@ -148,3 +148,15 @@ def test_a_call_that_ended_is_forgotten(tmp_path: Path) -> None:
     with pytest.raises(TakenOverError):
         calls.save("owner", "7", "first", [])
     assert len(calls.open("owner", "7", "second")) == 0
+
+
+def test_where_there_is_no_room_for_more_that_is_told_and_what_is_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listening_clf.serve.shared.MOST_BYTES", 64 * 4096)
+    calls = Calls(tmp_path)
+    calls.open("owner", "7", "first")
+    calls.save("owner", "7", "first", [customer(0)])
+    with pytest.raises(TooManyCallsError):
+        calls.save("owner", "7", "first", [customer(seq, "It broke. " * 1000) for seq in range(1, 100)])
+    assert [it.seq for it in calls.open("owner", "7", "second").turns] == [0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from listening_clf.serve.call import LiveCall, LiveTurn
 from listening_clf.serve.settings import LIVE_CALLS, LIVE_SECONDS
-from listening_clf.serve.shared import connect, transaction
+from listening_clf.serve.shared import connect, is_full, transaction
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS turns (
 
 
 class TooManyCallsError(Exception):
-    """No further call can be remembered."""
+    """Nothing further can be remembered."""
 
 
 class TakenOverError(Exception):
@@ -65,16 +66,22 @@ class Calls:
 
         Raises:
             TakenOverError: the call is another connection's now, or has been forgotten.
+            TooManyCallsError: there is no room for more.
         """
         rows = [(owner, call, it.seq, json.dumps(it.to_dict())) for it in turns]
-        with transaction(self._database) as database:
-            mine = database.execute(
-                "UPDATE calls SET touched = ? WHERE owner = ? AND id = ? AND connection = ?",
-                (time.time(), owner, call, connection),
-            )
-            if not mine.rowcount:
-                raise TakenOverError
-            database.executemany("INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)", rows)
+        try:
+            with transaction(self._database) as database:
+                mine = database.execute(
+                    "UPDATE calls SET touched = ? WHERE owner = ? AND id = ? AND connection = ?",
+                    (time.time(), owner, call, connection),
+                )
+                if not mine.rowcount:
+                    raise TakenOverError
+                database.executemany("INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            if is_full(error):
+                raise TooManyCallsError from error
+            raise
 
     def end(self, owner: str, call: str) -> None:
         """Forget a call."""

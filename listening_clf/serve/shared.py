@@ -1,6 +1,6 @@
 """What the workers of a service share: a database of SQLite in a folder that only they may read.
 
-It lies in memory where the system has a place for that, and goes with the service. Nothing waits for a disk.
+It lies in memory where the system has room for that, and goes with the service. Nothing waits for a disk.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from pathlib import Path
 
 _IN_MEMORY = Path("/dev/shm")
 _BUSY_SECONDS = 10.0
+_PAGE_BYTES = 4096
+MOST_BYTES = 256 * 2**20
+"""What the database may take: live calls of some 500,000 turns."""
 
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
     """A folder that is there until the service ends."""
-    folder = Path(tempfile.mkdtemp(prefix="listening-clf-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None))
+    has_room = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 2 * MOST_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="listening-clf-", dir=_IN_MEMORY if has_room else None))
     try:
         yield folder
     finally:
@@ -29,10 +33,17 @@ def shared_folder() -> Iterator[Path]:
 def connect(folder: Path) -> sqlite3.Connection:
     """Open the database. Each statement is a transaction of its own unless one is begun."""
     connection = sqlite3.connect(folder / "shared.db", timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute(f"PRAGMA max_page_count = {MOST_BYTES // _PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA secure_delete = ON")
     return connection
+
+
+def is_full(error: sqlite3.OperationalError) -> bool:
+    """Whether there is no room for more."""
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 @contextmanager
@@ -42,6 +53,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     try:
         yield connection
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite ends it itself where there is no room
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")

@@ -112,6 +112,9 @@ class _Connection:
             await self._socket.close(ended.code, ended.reason)
         except* TakenOverError:
             await self._socket.close(TAKEN_OVER, "another connection goes on with this call")
+        except* TooManyCallsError:
+            await self._send_problem(problem(503, "too many calls are remembered: end some, or try again later"))
+            await self._socket.close(TRY_LATER, "too many calls")
         except* WebSocketDisconnect:
             pass
 
@@ -136,11 +139,7 @@ class _Connection:
         except ProblemError as error:
             await self._send_problem(error.to_dict())
             raise _EndedError(POLICY, "no such model") from None
-        try:
-            self._call = self._calls.open(owner, message.call, self._id)
-        except TooManyCallsError:
-            await self._send_problem(problem(503, "too many calls are remembered: end some, or try again later"))
-            raise _EndedError(TRY_LATER, "too many calls") from None
+        self._call = self._calls.open(owner, message.call, self._id)
         self._model, self._owner, self._name = message.model, owner, message.call
         known = [self._shown(turn) for turn in self._call.turns]
         await self._send(
