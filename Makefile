@@ -5,10 +5,10 @@ PYTHON ?= python3.11
 VENV := .venv
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit format train results benchmark clean
+.PHONY: help demo test test-browser browser lint types unit format train results benchmark clean
 
 help: ## This list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 demo: $(VENV)/.installed ## Tag examples/call.vtt.
 	@$(VENV)/bin/listening-clf predict examples/call.vtt
@@ -24,6 +24,12 @@ types: $(VENV)/.developing ## mypy --strict.
 
 unit: $(VENV)/.developing ## All tests.
 	$(VENV)/bin/python -m pytest
+
+test-browser: browser $(VENV)/.developing ## The tests of the page, in Chromium, which it installs (Debian).
+	$(VENV)/bin/python -m pytest tests/test_page.py
+
+browser:
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
 
 format: $(VENV)/.developing ## Put the code into shape.
 	$(VENV)/bin/ruff check --fix .

@@ -145,6 +145,21 @@ def test_what_is_more_than_it_can_take_is_turned_away_at_once_and_then_all_is_we
             assert http.post("/v1/predict", json=TURN).status_code == 200
 
 
+def test_what_nobody_waits_for_any_more_is_not_judged() -> None:
+    turns = {"conversations": [{"turns": [{"speaker": "agent", "text": f"Is it the {n}th?"} for n in range(3000)]}]}
+    with running_service() as service, service.client() as http:
+        with suppress(httpx2.ReadTimeout):
+            http.post("/v1/conversations", json=turns, timeout=0.5)
+
+        def is_counted() -> bool:
+            figures = http.get("/metrics").text
+            return 'route="/v1/conversations",status="499"' in figures and "listening_waiting_turns 0.0" in figures
+
+        wait_for(is_counted, seconds=2)
+        assert "listening_turns_total{" not in http.get("/metrics").text
+        assert service.log.count("\n") == 1
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_stops_in_order_and_leaves_nothing(workers: str) -> None:
     turns = {"turns": [{"text": f"What happened to the {n}th order?", "context": "It broke."} for n in range(600)]}

@@ -77,6 +77,19 @@ def test_it_brings_what_fine_tuning_rehearses(environment: Path) -> None:
     assert {path.name for path in installed.glob("*.j2")} == {"card.md.j2", "report.html.j2"}
 
 
+def test_it_brings_the_page_of_the_service(environment: Path) -> None:
+    (installed,) = environment.glob("lib/python3*/site-packages/listening_clf/serve/page")
+    page = {path.name for path in (ROOT / "listening_clf" / "serve" / "page").iterdir()}
+    assert {path.name for path in installed.iterdir()} == page
+
+
+def test_without_the_serve_extra_its_command_says_how_to_get_it(environment: Path) -> None:
+    command = [environment / "bin" / "listening-clf", "serve"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert 'is missing: pip install "listening-clf[serve]"' in result.stderr
+
+
 @pytest.mark.parametrize(
     "command", [("train", "--output", "model"), ("evaluate", "small"), ("data", "check")], ids=lambda it: it[0]
 )

@@ -91,14 +91,10 @@ class Calls:
 
     def forget_idle(self) -> None:
         """Forget the calls in which nothing has happened for long."""
-        with transaction(self._database) as database:
-            oldest = time.time() - self._seconds
-            database.execute(
-                "DELETE FROM turns WHERE EXISTS (SELECT 1 FROM calls WHERE calls.owner = turns.owner "
-                "AND calls.id = turns.id AND touched < ?)",
-                (oldest,),
-            )
-            database.execute("DELETE FROM calls WHERE touched < ?", (oldest,))
+        oldest = time.time() - self._seconds
+        idle = self._database.execute("SELECT owner, id FROM calls WHERE touched < ?", (oldest,)).fetchall()
+        for owner, call in idle:
+            self.end(owner, call)
 
     def close(self) -> None:
         """Close the database."""

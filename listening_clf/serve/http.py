@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from time import perf_counter
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from listening_clf.serve.keys import Keys
@@ -34,6 +34,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 """The errors that any route which predicts may answer with, for the documentation."""
+
+
+T = TypeVar("T")
+
+HUNG_UP = 499
+"""The status under which requests are counted that nobody waited to be answered; as of nginx, since HTTP has none."""
 
 
 class Json(Response):
@@ -117,6 +123,20 @@ async def with_admin_key(request: Request, credentials: Credentials) -> None:
         )
 
 
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work that takes long, unless whoever asked for it hangs up: then it is cancelled."""
+    working = asyncio.ensure_future(work)
+    hanging_up = asyncio.ensure_future(request.receive())  # the body has been read: nothing else can come
+    try:
+        await asyncio.wait((working, hanging_up), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        hanging_up.cancel()
+
+
 class Guarded:
     """The outermost layer: counts requests, cuts off bodies that are too large or too slow, and answers what fails.
 
@@ -166,6 +186,8 @@ class Guarded:
             else:
                 refused = problem(421, f"this service is called {' or '.join(self._hosts)}: see --host")
                 await respond(scope["path"], refused)(scope, receive, send_and_note)
+        except ClientDisconnect:
+            status = HUNG_UP
         except Exception as error:
             log_failure(error)  # whoever asked has been told already
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from listening_clf.checkpoint import ONNX_DATA
 from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext
 from listening_clf.errors import CheckpointError, ServeError, SpeakersError, TurnError
 from listening_clf.serve.call import totals
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, with_admin_key, with_key
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, unless_gone, with_admin_key, with_key
 from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.registry import Registry, Served
 from listening_clf.serve.schemas import (
@@ -83,6 +84,7 @@ async def conversations(
         ConversationsRequest,
         Body(openapi_examples={"a call": {"value": {"conversations": [{"id": "call-7", "turns": _CALL}]}}}),
     ],
+    request: Request,
     models: Models,
 ) -> Json:
     """Each turn is read with those before it; times, where given, tell who spoke over whom."""
@@ -102,7 +104,7 @@ async def conversations(
             ],
             "totals": totals(conversation, predictions),
         }
-        for conversation, predictions in zip(read, await _judge_all(served, read), strict=True)
+        for conversation, predictions in zip(read, await _judge_all(request, served, read), strict=True)
     ]
     return Json({"conversations": judged, "model": served.name})
 
@@ -135,16 +137,12 @@ async def of_transcript(
     Where it cannot be told who is the agent, the problem lists the `speakers`: say which one with `agent`.
     """
     served = await models.get(model)
-    read: list[Conversation] = []
     try:
-        for conversation in transcripts.read(name or "transcript", agent=agent, stream=BytesIO(await request.body())):
-            read.append(conversation)
-            if sum(len(it.agent_turns) for it in read) > REQUEST_TURNS:
-                raise ProblemError(413, f"more than {REQUEST_TURNS:,} agent turns: send fewer conversations at once")
+        read = await to_thread(_read, await request.body(), name or "transcript", agent)
     except SpeakersError as error:
         raise ProblemError(422, str(error), speakers=error.names) from None
     judged = []
-    for conversation, predictions in zip(read, await _judge_all(served, read), strict=True):
+    for conversation, predictions in zip(read, await _judge_all(request, served, read), strict=True):
         said = dict(zip(conversation.agent_turns, predictions, strict=True))
         turns = [
             {
@@ -209,9 +207,21 @@ async def load(name: str, models: Models, body: LoadRequest | None = None) -> Js
     return Json(await _info(models, name))
 
 
-async def _judge_all(served: Served, conversations: Sequence[Conversation]) -> list[list[Prediction]]:
+def _read(file: bytes, name: str, agent: str | None) -> list[Conversation]:
+    """The conversations of a file."""
+    read: list[Conversation] = []
+    turns = 0
+    for conversation in transcripts.read(name, agent=agent, stream=BytesIO(file)):
+        read.append(conversation)
+        turns += len(conversation.agent_turns)
+        if turns > REQUEST_TURNS:
+            raise ProblemError(413, f"more than {REQUEST_TURNS:,} agent turns: send fewer conversations at once")
+    return read
+
+
+async def _judge_all(request: Request, served: Served, conversations: Sequence[Conversation]) -> list[list[Prediction]]:
     items = [(conversation.turns, index) for conversation in conversations for index in conversation.agent_turns]
-    predictions = iter(await served.predict(items))
+    predictions = iter(await unless_gone(request, served.predict(items)))
     return [[next(predictions) for _ in conversation.agent_turns] for conversation in conversations]
 
 
