@@ -181,6 +181,18 @@ def test_the_connection_that_came_last_has_the_call(service: Service) -> None:
         assert second.turn(1, "agent", "What happened?")["status"] == "new"
 
 
+def test_a_turn_that_turns_out_to_be_the_customers_is_not_judged(live: Live) -> None:
+    live.start("whose")
+    live.send({"type": "turn", "seq": 0, "speaker": "agent", "text": "What happened?", "final": False})
+    live.send({"type": "turn", "seq": 0, "speaker": "customer", "text": "What happened?"})
+    live.send({"type": "end"})
+    answer = live.receive()
+    while answer["type"] == "turn":
+        last, answer = answer, live.receive()
+    assert (last["speaker"], last["labels"]) == ("customer", None)
+    assert (answer["totals"]["agent_turns"], answer["totals"]["customer_turns"]) == (0, 1)
+
+
 def test_an_ended_call_is_forgotten(service: Service) -> None:
     for _ in range(2):
         with connect(service.live_url) as socket:

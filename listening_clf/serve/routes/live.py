@@ -202,7 +202,9 @@ class _Connection:
         self._something_to_judge.clear()
         with suppress(ProblemError):  # it has been let go of: it goes on for those who began with it
             self._served = await self._models.get(self._model)
-        waiting = {seq: reason for seq, reason in self._to_judge.items() if self._call[seq].is_agents}
+        # It may have turned out to be the customer who said it.
+        self._to_judge = {seq: why for seq, why in self._to_judge.items() if self._call[seq].is_agents}
+        waiting = dict(self._to_judge)
         asked = {seq: self._call[seq].turn for seq in waiting}
         predictions = await self._served.predict([self._call.in_context(seq) for seq in waiting], live=True)
         news = []
