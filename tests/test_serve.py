@@ -108,6 +108,7 @@ def test_where_it_cannot_tell_who_is_the_agent_it_says_who_speaks(http: httpx2.C
     answer = http.post("/v1/transcripts", content=file)
     assert answer.status_code == 422
     assert answer.json()["speakers"] == ["Dana", "Lee"]
+    assert "say which one is the agent with the parameter 'agent'" in answer.json()["detail"]
     (found,) = http.post("/v1/transcripts", params={"agent": "dana"}, content=file).json()["conversations"]
     assert [it["speaker"] for it in found["turns"]] == ["agent", "customer"]
 

@@ -240,15 +240,20 @@ class _Connection:
         if received["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(received.get("code") or NORMAL)
         text = received.get("text")
+        if text is None:
+            await self._send_problem(problem(400, "messages are JSON in text frames"))
+            return None
         try:
-            if text is None:
-                raise ProblemError(400, "messages are JSON in text frames")
-            return _MESSAGE.validate_python(parse_json(text))
+            data = parse_json(text)
         except ProblemError as error:
             await self._send_problem(error.to_dict())
+            return None
+        try:
+            return _MESSAGE.validate_python(data)
         except ValidationError as error:
-            await self._send_problem(invalid(error, get_args(MessageType)))
-        return None
+            seq = data.get("seq") if isinstance(data, dict) else None
+            await self._send_problem(invalid(error, get_args(MessageType)), seq if isinstance(seq, int) else None)
+            return None
 
     def _shown(self, known: LiveTurn) -> dict[str, Any]:
         judged = known.prediction

@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import fastapi_offline
 from fastapi import APIRouter, Request, Response
@@ -28,11 +29,21 @@ PAGE_POLICY = (
 _DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 
 
+class _Fresh(StaticFiles):
+    """Files that a browser asks for anew whenever it may have older ones: a page's files belong together."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that the browser has it."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def static_files() -> list[Mount]:
     """The files of the page, and those of the documentation, none of which come from another host."""
     return [
-        Mount("/page", StaticFiles(directory=_PAGE)),
-        Mount("/docs-files", StaticFiles(directory=_SWAGGER)),
+        Mount("/page", _Fresh(directory=_PAGE)),
+        Mount("/docs-files", _Fresh(directory=_SWAGGER)),
     ]
 
 

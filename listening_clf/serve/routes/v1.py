@@ -140,7 +140,8 @@ async def of_transcript(
     try:
         read = await to_thread(_read, await request.body(), name or "transcript", agent)
     except SpeakersError as error:
-        raise ProblemError(422, str(error), speakers=error.names) from None
+        here = str(error).replace("--agent NAME", "the parameter 'agent'")  # it is told for the command line
+        raise ProblemError(422, here, speakers=error.names) from None
     judged = []
     for conversation, predictions in zip(read, await _judge_all(request, served, read), strict=True):
         said = dict(zip(conversation.agent_turns, predictions, strict=True))
