@@ -95,8 +95,8 @@ def metrics_of(connection: HTTPConnection) -> Metrics:
     return cast(Metrics, connection.app.state.metrics)
 
 
-def registry_of(request: Request) -> Registry:
-    """The models."""
+async def registry_of(request: Request) -> Registry:
+    """The models. (A dependency that is no coroutine is called in a thread, which takes longer than all the rest.)"""
     return cast(Registry, request.app.state.registry)
 
 
