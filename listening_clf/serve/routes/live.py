@@ -94,6 +94,7 @@ class _Connection:
         self._to_judge: dict[int, tuple[str, float]] = {}
         """The turns that wait to be judged: what became of each, and when it came."""
         self._something_to_judge = asyncio.Event()
+        self._is_over = False
         self._sending = asyncio.Lock()
 
     async def serve(self) -> None:
@@ -101,11 +102,12 @@ class _Connection:
         try:
             await self._start()
             async with asyncio.TaskGroup() as tasks:
-                judging = tasks.create_task(self._judge())
+                tasks.create_task(self._judge())
                 touching = tasks.create_task(self._touch())
                 await self._read()
-                judging.cancel()
                 touching.cancel()
+                self._is_over = True
+                self._something_to_judge.set()  # what waits is judged yet
             await self._end()
         except* _EndedError as group:
             ended = _first(group)
@@ -193,26 +195,25 @@ class _Connection:
             self._something_to_judge.set()
 
     async def _judge(self) -> None:
-        """Judge what waits, for as long as the connection stays."""
-        while True:
+        """Judge what waits, until the call is over and nothing does."""
+        while not self._is_over:
             await self._something_to_judge.wait()
-            await self._judge_waiting()
+            self._something_to_judge.clear()
+            while self._to_judge:
+                await self._judge_waiting()
 
     async def _judge_waiting(self) -> None:
-        self._something_to_judge.clear()
         with suppress(ProblemError):  # it has been let go of: it goes on for those who began with it
             self._served = await self._models.get(self._model)
+        waiting, self._to_judge = self._to_judge, {}
         # It may have turned out to be the customer who said it.
-        self._to_judge = {seq: why for seq, why in self._to_judge.items() if self._call[seq].is_agents}
-        waiting = dict(self._to_judge)
+        waiting = {seq: reason for seq, reason in waiting.items() if self._call[seq].is_agents}
         asked = {seq: self._call[seq].turn for seq in waiting}
         predictions = await self._served.predict([self._call.in_context(seq) for seq in waiting], live=True)
         news = []
         for (seq, reason), prediction in zip(waiting.items(), predictions, strict=True):
             if self._call[seq].turn != asked[seq]:
                 continue  # it has grown since, and waits again
-            if self._to_judge[seq] is reason:
-                del self._to_judge[seq]
             status, came = reason
             if self._call.judged(seq, prediction) or status != UPDATED:
                 news.append((seq, status, came))
@@ -227,9 +228,7 @@ class _Connection:
             self._calls.save(self._owner, self._name, self._id, [])
 
     async def _end(self) -> None:
-        """Answer what still waits, then forget the call."""
-        while self._to_judge:
-            await self._judge_waiting()
+        """Forget the call."""
         self._calls.end(self._owner, self._name)
         await self._send({"type": "ended", "call": self._name, "totals": self._call.totals()})
         raise _EndedError(NORMAL)
