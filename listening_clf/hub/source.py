@@ -136,7 +136,10 @@ def path_of(name: str) -> Path | None:
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
-    url = urlsplit(name)
+    try:
+        url = urlsplit(name)
+    except ValueError:
+        return None
     return Path(url2pathname(url.path)) if url.path and url.netloc in ("", "localhost") else None
 
 

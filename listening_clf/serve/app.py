@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
         loaded: models that this process has loaded already, by their names there.
     """
     metrics = Metrics()
+    logging.getLogger("uvicorn.error").addFilter(_without_trace_of_a_client)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -71,6 +73,13 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
     describe = app.openapi
     app.openapi = lambda: _with_problems(describe())  # type: ignore[method-assign]
     return Guarded(app, metrics, LOCAL_NAMES if settings.is_local else ())
+
+
+def _without_trace_of_a_client(record: logging.LogRecord) -> bool:
+    """Say in one line that a client has sent what is no UTF-8: nothing went wrong here."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = None
+    return True
 
 
 def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from listening_clf.serve.call import LiveCall, LiveTurn
@@ -83,18 +84,27 @@ class Calls:
                 raise TooManyCallsError from error
             raise
 
-    def end(self, owner: str, call: str) -> None:
-        """Forget a call."""
+    def end(self, owner: str, call: str, connection: str) -> None:
+        """Forget a call.
+
+        Raises:
+            TakenOverError: the call is another connection's now.
+        """
         with transaction(self._database) as database:
-            for table in ("turns", "calls"):
-                database.execute(f"DELETE FROM {table} WHERE owner = ? AND id = ?", (owner, call))
+            mine = database.execute(
+                "DELETE FROM calls WHERE owner = ? AND id = ? AND connection = ?", (owner, call, connection)
+            )
+            if not mine.rowcount:
+                raise TakenOverError
+            database.execute("DELETE FROM turns WHERE owner = ? AND id = ?", (owner, call))
 
     def forget_idle(self) -> None:
         """Forget the calls in which nothing has happened for long."""
         oldest = time.time() - self._seconds
-        idle = self._database.execute("SELECT owner, id FROM calls WHERE touched < ?", (oldest,)).fetchall()
-        for owner, call in idle:
-            self.end(owner, call)
+        idle = self._database.execute("SELECT owner, id, connection FROM calls WHERE touched < ?", (oldest,)).fetchall()
+        for owner, call, connection in idle:
+            with suppress(TakenOverError):  # another worker was faster
+                self.end(owner, call, connection)
 
     def close(self) -> None:
         """Close the database."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictStr,
+    Tag,
+    model_validator,
+)
 
 from listening_clf.conversation import MAX_SECONDS, MAX_TURN_CHARS, Conversation, Speaker, Turn
 from listening_clf.serve.settings import LIVE_TURNS, REQUEST_TURNS
@@ -31,10 +41,22 @@ EXAMPLE_SCORES = {
 }
 
 
+MOST_KEYS = 16
+"""Keys of an object of a request, known or not."""
+
+
 class Strict(BaseModel):
     """An object that has no keys but its own: a misspelt one is an error, not passed over."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, data: Any) -> Any:
+        """Each unknown key is an error of its own: with a million of them, there is no end to what is wrong."""
+        if isinstance(data, dict) and len(data) > MOST_KEYS:
+            raise ValueError(f"{len(data):,} keys, of which it can have {', '.join(cls.model_fields)}")
+        return data
 
 
 class TurnIn(BaseModel):
@@ -59,7 +81,8 @@ def _kind_of_context(context: Any) -> str:
 
 
 Context: TypeAlias = Annotated[
-    Annotated[Text, Tag("<said>")] | Annotated[list[TurnIn], Field(max_length=REQUEST_TURNS), Tag("<turns>")],
+    Annotated[Text, Tag("<said>")]
+    | Annotated[list[TurnIn], Field(max_length=REQUEST_TURNS, fail_fast=True), Tag("<turns>")],
     Discriminator(_kind_of_context),
     Field(
         description="What came before: the customer's words, or the turns of both sides, oldest first.",
@@ -109,7 +132,7 @@ class ConversationIn(BaseModel):
     """A conversation, as JSONL has one a line. Other keys are passed over."""
 
     id: Id | None = None
-    turns: Annotated[list[TurnIn], Field(min_length=1, max_length=REQUEST_TURNS)]
+    turns: Annotated[list[TurnIn], Field(min_length=1, max_length=REQUEST_TURNS, fail_fast=True)]
 
     def to_conversation(self) -> Conversation:
         """The conversation.

@@ -19,19 +19,25 @@ def split(source: Source, names: Names) -> Iterator[Unread]:
 
 
 def _read(line: Line, names: Names) -> Located:
-    return objects.read(_parse(line), names, line.place)
+    try:
+        return objects.read(_parse(line), names, line.place)
+    except RecursionError:
+        raise line.place.error("broken JSON (nested too deep)") from None
 
 
 def _parse(line: Line) -> Any:
     text = line.text.rstrip()  # else what is cut short would be missed on the next line
     try:
-        return json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise line.place.error(f"broken JSON at column {error.colno} ({error.msg})") from None
-    except RecursionError:
-        raise line.place.error("broken JSON (nested too deep)") from None
+    except UnicodeEncodeError as error:
+        raise line.place.error(f"a lone surrogate, {error.object[error.start]!r}, which is no character") from None
     except ValueError as error:
         raise line.place.error(f"broken JSON ({error})") from None
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -24,6 +24,8 @@ from listening_clf.transcripts.speakers import sides
 _ARROW = "-->"
 _HEADER = re.compile(r"WEBVTT(?:\s|$)")
 _NOT_A_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
+# Of webvtt-py's, but for the "<" that a name cannot have: else a cue of many that never close takes for ever.
+_VOICE = re.compile(r"<v(?:\.\w+)*\s+([^<>\s][^<>]*)>")
 _SETTINGS = re.compile(r"(?<=-->)(\s*\S+).*")
 
 
@@ -118,7 +120,7 @@ def _cue(block: Sequence[_Line]) -> tuple[_Line, webvtt.Caption]:
 
 def _voices(cue: webvtt.Caption, place: Place, start: float, end: float) -> Iterator[_Speech]:
     """What each voice of a cue says; empty ones say nothing."""
-    before, *spans = webvtt.Caption.VOICE_SPAN_PATTERN.split(cue.raw_text)
+    before, *spans = _VOICE.split(cue.raw_text)
     said = []
     for voice, span in zip(spans[::2], spans[1::2], strict=True):
         inside, _, after = span.partition("</v>")

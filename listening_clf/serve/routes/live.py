@@ -229,7 +229,7 @@ class _Connection:
 
     async def _end(self) -> None:
         """Forget the call."""
-        self._calls.end(self._owner, self._name)
+        self._calls.end(self._owner, self._name, self._id)
         await self._send({"type": "ended", "call": self._name, "totals": self._call.totals()})
         raise _EndedError(NORMAL)
 

@@ -6,6 +6,7 @@ With the extension for binary tensors that Triton's clients use by default
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ class InferInput(BaseModel):
     """An input tensor: `text`, what agents said; `context`, what the customer said before each, "" for nothing."""
 
     name: str = Field(examples=[TEXT])
-    shape: list[Annotated[int, Field(ge=0)]] = Field(examples=[[1]])
+    shape: list[Annotated[int, Field(ge=0)]] = Field(examples=[[1]], fail_fast=True)
     datatype: str = Field(examples=["BYTES"])
     parameters: dict[str, Any] = {}
     data: list[Any] | None = Field(None, examples=[["What happened then?"]])
@@ -64,7 +65,7 @@ class _Tensor:
     values: np.ndarray[Any, Any]
 
 
-@router.get("", summary="What this server is")
+@router.get("", summary="What this server is", responses={401: PROBLEMS[401]}, dependencies=[Depends(with_key)])
 async def server() -> Json:
     """Its name, version and extensions."""
     return Json({"name": "listening_clf", "version": __version__, "extensions": ["binary_tensor_data"]})
@@ -149,7 +150,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]
     """The request proper, and the binary tensors after it."""
     length = len(body)
     if header_length is not None:
-        if not header_length.isascii() or not header_length.isdigit() or int(header_length) > length:
+        if not re.fullmatch(r"[0-9]{1,8}", header_length) or int(header_length) > length:
             raise ProblemError(400, f"{HEADER_LENGTH} must be a number of bytes, {length:,} at most")
         length = int(header_length)
     try:

@@ -12,6 +12,7 @@ import fastapi_offline
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
 from listening_clf.serve.http import Json, metrics_of
@@ -66,7 +67,7 @@ async def readyz(request: Request) -> Json:
     return Json({"status": "ready"})
 
 
-@router.get("/metrics", summary="Figures for Prometheus", tags=["operations"])
+@router.get("/metrics", summary="Figures for Prometheus", tags=["operations"], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Requests, turns, labels, times: never what was said."""
     return Response(metrics_of(request).exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
