@@ -136,7 +136,7 @@ def test_no_more_calls_are_remembered_than_may_be(tmp_path: Path) -> None:
     with pytest.raises(TooManyCallsError):
         calls.open("owner", "8", "second")
     calls.open("owner", "7", "third")
-    calls.end("owner", "7")
+    calls.end("owner", "7", "third")
     calls.open("owner", "8", "fourth")
 
 
@@ -144,7 +144,7 @@ def test_a_call_that_ended_is_forgotten(tmp_path: Path) -> None:
     calls = Calls(tmp_path)
     calls.open("owner", "7", "first")
     calls.save("owner", "7", "first", [customer(0)])
-    calls.end("owner", "7")
+    calls.end("owner", "7", "first")
     with pytest.raises(TakenOverError):
         calls.save("owner", "7", "first", [])
     assert len(calls.open("owner", "7", "second")) == 0

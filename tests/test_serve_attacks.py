@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 
 from listening_clf.serve import server
 from listening_clf.serve.http import Guarded, Json, StrictRoute
+from listening_clf.serve.keys import Keys
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import add_problem_handlers
 from listening_clf.serve.settings import BODY_BYTES, LIVE_MESSAGE_BYTES
@@ -632,7 +633,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
     seconds = 0.5
     monkeypatch.setattr(server, "BODY_SECONDS", seconds)
-    guarded = Guarded(app, Metrics(), body_seconds=seconds)
+    guarded = Guarded(app, Metrics(), Keys(), body_seconds=seconds)
     with socket.socket() as listening:
         listening.bind((HOST, 0))
         config = Config(guarded, http=server.LimitedProtocol, log_level="warning", timeout_keep_alive=1, lifespan="off")

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from listening_clf import __version__
 from listening_clf.classifier import ListeningClassifier
 from listening_clf.serve.calls import Calls
-from listening_clf.serve.http import Guarded
+from listening_clf.serve.http import OPEN, Guarded
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import MEDIA_TYPE, add_problem_handlers
 from listening_clf.serve.registry import Registry
@@ -71,8 +71,8 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
     app.router.routes.extend(ops.static_files())
     add_problem_handlers(app)
     describe = app.openapi
-    app.openapi = lambda: _with_problems(describe())  # type: ignore[method-assign]
-    return Guarded(app, metrics, LOCAL_NAMES if settings.is_local else ())
+    app.openapi = lambda: _completed(describe())  # type: ignore[method-assign]
+    return Guarded(app, metrics, settings.keys, {*LOCAL_NAMES, settings.host} if settings.is_local else ())
 
 
 def _without_trace_of_a_client(record: logging.LogRecord) -> bool:
@@ -82,10 +82,14 @@ def _without_trace_of_a_client(record: logging.LogRecord) -> bool:
     return True
 
 
-def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document, in which errors are of the media type that they have."""
-    for path in schema["paths"].values():
-        for operation in path.values():
+def _completed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, with what FastAPI does not know: the media type of errors, and what needs a key."""
+    about = "An API key, where the service asks for one."
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": about}}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            if path not in OPEN or method != "get":
+                operation["security"] = [{"key": []}]
             for status, response in operation["responses"].items():
                 content = response.get("content", {})
                 if int(status) >= 400 and "application/json" in content:

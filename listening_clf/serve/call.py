@@ -94,6 +94,11 @@ class LiveCall:
         return [it.seq for it in self._turns.values() if it.is_agents and it.prediction is None]
 
     @property
+    def characters(self) -> int:
+        """How much has been said."""
+        return sum(len(it.turn.text) for it in self._turns.values())
+
+    @property
     def next(self) -> int:
         """The first turn that is not known as final: from there on, a client that has lost count sends again."""
         return next(seq for seq in count() if seq not in self._turns or not self._turns[seq].final)

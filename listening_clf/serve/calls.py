@@ -69,7 +69,7 @@ class Calls:
             TakenOverError: the call is another connection's now, or has been forgotten.
             TooManyCallsError: there is no room for more.
         """
-        rows = [(owner, call, it.seq, json.dumps(it.to_dict())) for it in turns]
+        rows = [(owner, call, it.seq, json.dumps(it.to_dict(), ensure_ascii=False)) for it in turns]
         try:
             with transaction(self._database) as database:
                 mine = database.execute(

@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -19,7 +18,7 @@ from listening_clf.serve.keys import Keys
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import Problem, ProblemError, log_failure, problem, respond
 from listening_clf.serve.registry import Registry
-from listening_clf.serve.settings import BODY_BYTES, BODY_SECONDS
+from listening_clf.serve.settings import BODY_BYTES, BODY_SECONDS, HELD_BYTES
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description, "content": {"application/problem+json": {}}}
@@ -37,6 +36,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 T = TypeVar("T")
+
+_ASK_FOR_KEY = {"WWW-Authenticate": "Bearer"}
+_HANG_UP = {"Connection": "close"}
 
 HUNG_UP = 499
 """The status under which requests are counted that nobody waited to be answered; as of nginx, since HTTP has none."""
@@ -100,26 +102,30 @@ async def registry_of(request: Request) -> Registry:
     return cast(Registry, request.app.state.registry)
 
 
-bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 Models = Annotated[Registry, Depends(registry_of)]
 
+OPEN = frozenset(
+    {"/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
+)
+"""What can be got without a key."""
 
-async def with_key(request: Request, credentials: Credentials) -> None:
-    """Let in whoever has a key, and everybody where none is asked for."""
-    if keys_of(request).owner(credentials.credentials if credentials else None) is None:
-        raise ProblemError(
-            401, "this needs an API key, in the header 'Authorization: Bearer KEY'", {"WWW-Authenticate": "Bearer"}
-        )
+_OPEN_FOLDERS = ("/page/", "/docs-files/")
 
 
-async def with_admin_key(request: Request, credentials: Credentials) -> None:
+def bearer_of(headers: Headers) -> str | None:
+    """The key that stands in a request's head (RFC 6750)."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" and key else None
+
+
+async def with_admin_key(request: Request) -> None:
     """Let in whoever has an admin key."""
-    if not keys_of(request).is_admin(credentials.credentials if credentials else None):
+    key = bearer_of(request.headers)
+    if not keys_of(request).is_admin(key):
         raise ProblemError(
-            403 if credentials else 401,
+            401 if key is None else 403,
             "this needs an admin key, in the header 'Authorization: Bearer KEY' (listening-clf serve --admin-key-file)",
-            {"WWW-Authenticate": "Bearer"},
+            _ASK_FOR_KEY,
         )
 
 
@@ -138,11 +144,12 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 class Guarded:
-    """The outermost layer: counts requests, cuts off bodies that are too large or too slow, and answers what fails.
+    """The outermost layer: lets in who has a key, counts requests, and cuts off bodies that are too large or too slow.
 
     Args:
         app: the service.
         metrics: where requests are counted.
+        keys: of those who are let in.
         hosts: the names that the service may be called by; any, where there are none. A page of another site can make
             a browser call this machine by a name of its own (DNS rebinding), but not by these.
         body_bytes: the largest body.
@@ -153,15 +160,19 @@ class Guarded:
         self,
         app: ASGIApp,
         metrics: Metrics,
+        keys: Keys,
         hosts: Collection[str] = (),
         body_bytes: int = BODY_BYTES,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._keys = keys
         self._hosts = hosts
         self._body_bytes = body_bytes
         self._body_seconds = body_seconds
+        self._held_bytes = 0
+        """Of the bodies of all requests that are not answered yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -181,11 +192,14 @@ class Guarded:
 
         begun = perf_counter()
         try:
-            if self._is_for_us(scope):
-                await self._app(scope, self._limited(receive), send_and_note)
-            else:
+            if not self._is_for_us(scope):
                 refused = problem(421, f"this service is called {' or '.join(self._hosts)}: see --host")
                 await respond(scope["path"], refused)(scope, receive, send_and_note)
+            elif not self._has_key(scope):
+                refused = problem(401, "this needs an API key, in the header 'Authorization: Bearer KEY'")
+                await respond(scope["path"], refused, _ASK_FOR_KEY)(scope, receive, send_and_note)
+            else:
+                await self._with_body(scope, receive, send_and_note)
         except ClientDisconnect:
             status = HUNG_UP
         except Exception as error:
@@ -198,9 +212,16 @@ class Guarded:
     def _is_for_us(self, scope: Scope) -> bool:
         host = Headers(scope=scope).get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        return not self._hosts or name in self._hosts
+        return not self._hosts or name.lower() in self._hosts
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _has_key(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if scope["method"] in ("GET", "HEAD") and (path in OPEN or path.startswith(_OPEN_FOLDERS)):
+            return True
+        return self._keys.owner(bearer_of(Headers(scope=scope))) is not None
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a request answered whose body stays within the limits."""
         deadline = asyncio.get_running_loop().time() + self._body_seconds
         size, complete = 0, False
 
@@ -212,17 +233,20 @@ class Guarded:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise ProblemError(
-                    408, f"the body did not arrive within {self._body_seconds:g} s", {"Connection": "close"}
-                ) from None
-            size += len(message.get("body", b""))
+                raise ProblemError(408, f"the body did not arrive within {self._body_seconds:g} s", _HANG_UP) from None
+            new = len(message.get("body", b""))
+            size += new
+            self._held_bytes += new
             complete = not message.get("more_body", False)
             if size > self._body_bytes:
                 raise ProblemError(
-                    413,
-                    f"the body has more than {self._body_bytes:,} bytes: send less at once",
-                    {"Connection": "close"},
+                    413, f"the body has more than {self._body_bytes:,} bytes: send less at once", _HANG_UP
                 )
+            if self._held_bytes > HELD_BYTES:
+                raise ProblemError(503, "too much is being sent: try again in 1 s", {"Retry-After": "1", **_HANG_UP})
             return message
 
-        return receive_in_limits
+        try:
+            await self._app(scope, receive_in_limits, send)
+        finally:
+            self._held_bytes -= size

@@ -74,7 +74,7 @@ def _lines(file: Path) -> list[str]:
         mode = file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         raise ServeError(f"the keys in {file} cannot be read: {getattr(error, 'strerror', error)}") from None
-    if mode & stat.S_IROTH:
+    if os.name == "posix" and mode & stat.S_IROTH:
         raise ServeError(f"everybody on this machine may read the keys in {file}: chmod o-r {file}")
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:

@@ -19,6 +19,9 @@ from listening_clf.errors import ListeningError
 
 MEDIA_TYPE = "application/problem+json"
 
+MOST_FLAWS = 50
+"""How much that is wrong with a request is told."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,7 +75,7 @@ def flaws(errors: Sequence[ErrorDetails | Any], roots: Sequence[str] = ("body",)
         errors: as it lists them.
         roots: what it calls the whole.
     """
-    return [{"pointer": _pointer(error["loc"], roots), "detail": error["msg"]} for error in errors]
+    return [{"pointer": _pointer(error["loc"], roots), "detail": error["msg"]} for error in errors[:MOST_FLAWS]]
 
 
 def invalid(error: ValidationError, roots: Sequence[str] = ()) -> dict[str, Any]:

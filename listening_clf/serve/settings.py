@@ -10,6 +10,9 @@ from listening_clf.serve.keys import Keys
 BODY_BYTES = 8 * 2**20
 """The largest body of a request."""
 
+HELD_BYTES = 128 * 2**20
+"""The bodies of all requests that a worker has not answered yet."""
+
 BODY_SECONDS = 20.0
 """The longest time that a body, or the head of a request, may take to arrive."""
 
@@ -30,6 +33,9 @@ LIVE_MESSAGE_BYTES = 256 * 2**10
 
 LIVE_TURNS = 2000
 """The most turns of one live call."""
+
+LIVE_CHARS = 1_000_000
+"""The most characters of one live call, in all of its turns."""
 
 LIVE_CALLS = 5000
 """Calls that are remembered, with all workers together."""

@@ -11,8 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _IN_MEMORY = Path("/dev/shm")
+_PREFIX = "listening-clf-"
 _BUSY_SECONDS = 10.0
 _PAGE_BYTES = 4096
 MOST_BYTES = 256 * 2**20
@@ -23,11 +30,35 @@ MOST_BYTES = 256 * 2**20
 def shared_folder() -> Iterator[Path]:
     """A folder that is there until the service ends."""
     has_room = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 2 * MOST_BYTES
-    folder = Path(tempfile.mkdtemp(prefix="listening-clf-", dir=_IN_MEMORY if has_room else None))
+    parent = _IN_MEMORY if has_room else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):
+        if _locked(left):  # whose it was has been killed
+            shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=f"new-{_PREFIX}", dir=parent))
+    lock = _locked(new)
+    folder = new.rename(parent / new.name.removeprefix("new-"))  # before it is locked, nobody may take it for left
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if lock:
+            lock.close()
+
+
+def _locked(folder: Path) -> IO[bytes] | None:
+    """The folder's lock, which goes with the process that has it; None where another one has."""
+    if fcntl is None:
+        return None
+    try:
+        lock = (folder / "lock").open("wb")
+    except OSError:  # another user's
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
 
 
 def connect(folder: Path) -> sqlite3.Connection:

@@ -17,11 +17,11 @@ from listening_clf.conversation import Turn
 from listening_clf.errors import TurnError
 from listening_clf.serve.call import LiveTurn, Taken
 from listening_clf.serve.calls import Calls, TakenOverError, TooManyCallsError
-from listening_clf.serve.http import keys_of, metrics_of, parse_json
+from listening_clf.serve.http import bearer_of, keys_of, metrics_of, parse_json
 from listening_clf.serve.problems import ProblemError, invalid, log_failure, problem
 from listening_clf.serve.registry import Registry
 from listening_clf.serve.schemas import End, LiveTurnIn, Message, MessageType, Start
-from listening_clf.serve.settings import LIVE_CONNECTIONS
+from listening_clf.serve.settings import LIVE_CHARS, LIVE_CONNECTIONS
 
 router = APIRouter()
 
@@ -130,9 +130,7 @@ class _Connection:
         if not isinstance(message, Start):
             await self._send_problem(problem(422, "the first message must be of the type 'start'"))
             raise _EndedError(POLICY, "no start message")
-        header = self._socket.headers.get("authorization", "")
-        key = message.key or (header[7:] if header[:7].lower() == "bearer " else None)
-        owner = keys_of(self._socket).owner(key)
+        owner = keys_of(self._socket).owner(message.key or bearer_of(self._socket.headers))
         if owner is None:
             await self._send_problem(problem(401, "this needs an API key: as 'key', or in the header 'Authorization'"))
             raise _EndedError(POLICY, "no valid API key")
@@ -172,6 +170,9 @@ class _Connection:
             turn = Turn(message.speaker, message.text, message.start, message.end)
         except TurnError as error:
             await self._send_problem(problem(422, str(error)), message.seq)
+            return
+        if self._call.characters + len(turn.text) > LIVE_CHARS:
+            await self._send_problem(problem(413, f"a call may have {LIVE_CHARS:,} characters"), message.seq)
             return
         came = LiveTurn(message.seq, turn, message.final, message.revision)
         taken = self._call.take(came)

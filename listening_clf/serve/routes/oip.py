@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 
@@ -20,7 +20,7 @@ from listening_clf import __version__
 from listening_clf.checkpoint import ONNX_DATA
 from listening_clf.conversation import Turn, TurnInContext
 from listening_clf.errors import TurnError
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, parse_json, with_key
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, parse_json
 from listening_clf.serve.problems import ProblemError, invalid
 from listening_clf.serve.registry import Registry, Served
 from listening_clf.serve.settings import REQUEST_TURNS
@@ -60,12 +60,14 @@ class InferRequest(BaseModel):
 
 @dataclass(frozen=True)
 class _Tensor:
+    """An output, all turns' labels one after the other."""
+
     name: str
     datatype: str
     values: np.ndarray[Any, Any]
 
 
-@router.get("", summary="What this server is", responses={401: PROBLEMS[401]}, dependencies=[Depends(with_key)])
+@router.get("", summary="What this server is", responses={401: PROBLEMS[401]})
 async def server() -> Json:
     """Its name, version and extensions."""
     return Json({"name": "listening_clf", "version": __version__, "extensions": ["binary_tensor_data"]})
@@ -84,10 +86,8 @@ async def ready(request: Request, models: Models) -> Json:
     return Json({"ready": is_ready}, 200 if is_ready else 503)
 
 
-@router.get(
-    "/models/{name}", summary="What a model takes and gives", responses=PROBLEMS, dependencies=[Depends(with_key)]
-)
-@router.get("/models/{name}/versions/{version}", include_in_schema=False, dependencies=[Depends(with_key)])
+@router.get("/models/{name}", summary="What a model takes and gives", responses=PROBLEMS)
+@router.get("/models/{name}/versions/{version}", include_in_schema=False)
 async def metadata(name: str, models: Models, version: str = "") -> Json:
     """Its tensors; `given` says which scores pass their label's threshold."""
     served = await _served(models, name, version)
@@ -110,10 +110,8 @@ async def metadata(name: str, models: Models, version: str = "") -> Json:
     )
 
 
-@router.get(
-    "/models/{name}/ready", summary="Whether a model can be asked", responses=PROBLEMS, dependencies=[Depends(with_key)]
-)
-@router.get("/models/{name}/versions/{version}/ready", include_in_schema=False, dependencies=[Depends(with_key)])
+@router.get("/models/{name}/ready", summary="Whether a model can be asked", responses=PROBLEMS)
+@router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
 async def model_ready(name: str, models: Models, version: str = "") -> Json:
     """It can, once it is loaded."""
     served = await _served(models, name, version)
@@ -124,12 +122,11 @@ async def model_ready(name: str, models: Models, version: str = "") -> Json:
     "/models/{name}/infer",
     summary="Judge agent turns",
     responses=PROBLEMS,
-    dependencies=[Depends(with_key)],
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": InferRequest.model_json_schema()}}}
     },
 )
-@router.post("/models/{name}/versions/{version}/infer", include_in_schema=False, dependencies=[Depends(with_key)])
+@router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
 async def infer(name: str, request: Request, models: Models, version: str = "") -> Response:
     """Input `text` and, if known, `context`: BYTES of shape [turns]. Output `scores` (FP32) and `given` (BOOL) of shape
     [turns, labels], the labels in the order of the model's metadata.
@@ -140,8 +137,8 @@ async def infer(name: str, request: Request, models: Models, version: str = "") 
     predictions = await served.predict(_in_context(texts))
     labels = served.classifier.labels
     tensors = [
-        _Tensor(SCORES, "FP32", np.array([[it.scores[label] for label in labels] for it in predictions], np.float32)),
-        _Tensor(GIVEN, "BOOL", np.array([[label in it.labels for label in labels] for it in predictions], np.bool_)),
+        _Tensor(SCORES, "FP32", np.array([it.scores[label] for it in predictions for label in labels], np.float32)),
+        _Tensor(GIVEN, "BOOL", np.array([label in it.labels for it in predictions for label in labels], np.bool_)),
     ]
     return _answer(served, asked, tensors)
 
@@ -228,6 +225,7 @@ def _in_context(texts: Mapping[str, list[str]]) -> list[TurnInContext]:
 def _answer(served: Served, asked: InferRequest, tensors: Sequence[_Tensor]) -> Response:
     """The tensors that are asked for, each as JSON or, where that is asked for, as bytes behind it."""
     by_name = {tensor.name: tensor for tensor in tensors}
+    n_labels = len(served.classifier.labels)
     wanted = asked.outputs or [InferOutput(name=name) for name in by_name]
     all_binary = asked.parameters.get("binary_data_output") is True
     outputs, binary = [], b""
@@ -238,14 +236,14 @@ def _answer(served: Served, asked: InferRequest, tensors: Sequence[_Tensor]) -> 
         shown: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype,
-            "shape": list(tensor.values.shape),
+            "shape": [tensor.values.size // n_labels, n_labels],
         }
         if output.parameters.get("binary_data", all_binary) is True:
             raw = tensor.values.tobytes()
             binary += raw
             shown["parameters"] = {"binary_data_size": len(raw)}
         else:
-            shown["data"] = tensor.values.ravel().tolist()
+            shown["data"] = tensor.values.tolist()
         outputs.append(shown)
     head = to_json({"model_name": served.name, "model_version": _version(served), "id": asked.id, "outputs": outputs})
     if not binary:

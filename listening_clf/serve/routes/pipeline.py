@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
 from listening_clf.conversation import Prediction, Turn, TurnInContext
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, with_key
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute
 from listening_clf.serve.schemas import EXAMPLE_SCORES, Strict, Text
 from listening_clf.serve.settings import REQUEST_TURNS
 
@@ -56,7 +56,6 @@ PipelineAnswer: TypeAlias = list[list[Element]]
     summary="As a Hugging Face text-classification pipeline",
     response_model=PipelineAnswer,
     responses=PROBLEMS,
-    dependencies=[Depends(with_key)],
     tags=["other protocols"],
 )
 async def classify(

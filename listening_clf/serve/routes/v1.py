@@ -11,10 +11,10 @@ from fastapi import APIRouter, Body, Depends, Query, Request
 
 from listening_clf import __version__, transcripts
 from listening_clf.checkpoint import ONNX_DATA
-from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext
+from listening_clf.conversation import Conversation, Prediction, TurnInContext
 from listening_clf.errors import CheckpointError, ServeError, SpeakersError, TurnError
 from listening_clf.serve.call import totals
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, unless_gone, with_admin_key, with_key
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, unless_gone, with_admin_key
 from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.registry import Registry, Served
 from listening_clf.serve.schemas import (
@@ -29,11 +29,11 @@ from listening_clf.serve.schemas import (
     OnePrediction,
     PredictRequest,
     TranscriptAnswer,
+    TurnIn,
 )
 from listening_clf.serve.settings import REQUEST_TURNS
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
-open_to_keys = [Depends(with_key)]
 
 _ONE = {"text": "So you were charged twice?", "context": "There are two charges on my card."}
 _CALL = [
@@ -56,7 +56,6 @@ _PREDICT_EXAMPLES: Any = {
     summary="Judge one agent turn, or many",
     response_model=OnePrediction | ManyPredictions,
     responses=PROBLEMS,
-    dependencies=open_to_keys,
     tags=["predict"],
 )
 async def predict(body: Annotated[PredictRequest, Body(openapi_examples=_PREDICT_EXAMPLES)], models: Models) -> Json:
@@ -76,7 +75,6 @@ async def predict(body: Annotated[PredictRequest, Body(openapi_examples=_PREDICT
     summary="Judge every agent turn of whole conversations",
     response_model=ConversationsAnswer,
     responses=PROBLEMS,
-    dependencies=open_to_keys,
     tags=["predict"],
 )
 async def conversations(
@@ -114,7 +112,6 @@ async def conversations(
     summary="Judge the calls or chats of a file",
     response_model=TranscriptAnswer,
     responses=PROBLEMS,
-    dependencies=open_to_keys,
     tags=["predict"],
     openapi_extra={
         "requestBody": {
@@ -163,7 +160,6 @@ async def of_transcript(
     "/model",
     summary="The default model",
     response_model=ModelInfo,
-    dependencies=open_to_keys,
     tags=["models"],
     responses={401: PROBLEMS[401]},
 )
@@ -176,7 +172,6 @@ async def default_model(models: Models) -> Json:
     "/models",
     summary="All loaded models",
     response_model=ModelList,
-    dependencies=open_to_keys,
     tags=["models"],
     responses={401: PROBLEMS[401]},
 )
@@ -227,12 +222,15 @@ async def _judge_all(request: Request, served: Served, conversations: Sequence[C
 
 
 def _in_context(turn: AgentTurn, pointer: str) -> TurnInContext:
-    try:
-        context = turn.context or []
-        before = [Turn("customer", context)] if isinstance(context, str) else [it.to_turn() for it in context]
-        return (*before, Turn("agent", turn.text, turn.start, turn.end)), len(before)
-    except TurnError as error:
-        raise _flaw(pointer, error) from None
+    context = [TurnIn(speaker="customer", text=turn.context)] if isinstance(turn.context, str) else turn.context or []
+    itself = TurnIn(speaker="agent", text=turn.text, start=turn.start, end=turn.end)
+    read = []
+    for index, it in enumerate([*context, itself]):
+        try:
+            read.append(it.to_turn())
+        except TurnError as error:
+            raise _flaw(pointer if it is itself else f"{pointer}/context/{index}", error) from None
+    return read, len(context)
 
 
 def _flaw(pointer: str, error: TurnError) -> ProblemError:
