@@ -17,6 +17,9 @@ from listening_clf.errors import ThresholdError, TurnError
 from listening_clf.hub.common import Access
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from listening_clf.runtime import Device, Runtime
 
 Context: TypeAlias = str | Sequence[Turn | Mapping[str, Any]] | None
@@ -213,11 +216,19 @@ class ListeningClassifier:
         Yields:
             One prediction a turn, in order.
         """
-        thresholds = self._checkpoint.manifest.thresholds
-        for row in self._runtime.probabilities(turns):
-            scores = dict(zip(self.labels, row.tolist(), strict=True))
-            labels = tuple(label for label, probability in scores.items() if probability >= thresholds[label])
-            yield Prediction(labels, scores)
+        for probabilities in self._runtime.probabilities(turns):
+            yield self._prediction(probabilities)
+
+    def predict_on_one_core(self, turns: Sequence[TurnInContext]) -> list[Prediction]:
+        """Judge a few agent turns in the calling thread, on one core: for programs that have a thread for each core.
+
+        Args:
+            turns: each as `(turns, index)`, one at least.
+
+        Returns:
+            One prediction a turn, in order.
+        """
+        return list(map(self._prediction, self._runtime.probabilities_on_one_core(turns)))
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the checkpoint folder to `path`. It appears there whole or not at all, in place of an older one.
@@ -254,6 +265,13 @@ class ListeningClassifier:
         """
         target = hub.destination(repo_id, revision=revision, access=Access(token))
         return target.publish(self._checkpoint, message=commit_message, private=private)
+
+    def _prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
+        """What the probabilities of the labels, of shape (labels,), come to."""
+        thresholds = self._checkpoint.manifest.thresholds
+        scores = dict(zip(self.labels, probabilities.tolist(), strict=True))
+        labels = tuple(label for label, probability in scores.items() if probability >= thresholds[label])
+        return Prediction(labels, scores)
 
 
 @overload

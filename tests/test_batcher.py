@@ -1,18 +1,22 @@
 """Turns of requests that arrive together run together; nothing is lost, and nobody waits without end."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import pytest
 
 from listening_clf import ListeningClassifier, Prediction, Turn
 from listening_clf.conversation import TurnInContext
-from listening_clf.serve.batcher import TURNS_AT_ONCE, Batcher
+from listening_clf.runtime import CORES
+from listening_clf.serve.batcher import Batcher
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import ProblemError
 
 T = TypeVar("T")
+
+RUNS = CORES + 1
+"""One on each core, and one that waits for the next to be free."""
 
 
 class Recorded:
@@ -22,12 +26,14 @@ class Recorded:
         self._classifier = classifier
         self.runs: list[list[str]] = []
 
-    def predict_in_context(self, turns: Iterable[TurnInContext]) -> Iterator[Prediction]:
-        asked = list(turns)
-        self.runs.append([turns[index].text for turns, index in asked])
-        if any("fails" in text for text in self.runs[-1]):
+    device = "cpu"
+
+    def predict_on_one_core(self, turns: Sequence[TurnInContext]) -> list[Prediction]:
+        texts = [turns[index].text for turns, index in turns]
+        self.runs.append(texts)
+        if any("fails" in text for text in texts):
             raise RuntimeError
-        return self._classifier.predict_in_context(asked)
+        return self._classifier.predict_on_one_core(turns)
 
 
 @pytest.fixture
@@ -63,8 +69,12 @@ def test_requests_that_arrive_together_run_together(recorded: Recorded) -> None:
         await asyncio.gather(*(ours.predict([turn(f"Is it {n}?")]) for n in range(34)))
 
     run(ask())
-    assert sum(map(len, recorded.runs)) == 34
-    assert max(map(len, recorded.runs)) == TURNS_AT_ONCE
+    assert [len(texts) for texts in recorded.runs] == [*[1] * RUNS, 34 - RUNS]
+
+
+def test_a_run_is_no_longer_than_a_live_turn_may_wait(recorded: Recorded) -> None:
+    run(batcher(recorded).predict([turn("What happened to the dishwasher? " * 12)] * 34))
+    assert 4 <= max(map(len, recorded.runs)) <= 6
 
 
 def test_live_turns_go_first(recorded: Recorded) -> None:
@@ -114,7 +124,7 @@ def test_live_turns_are_never_turned_away(recorded: Recorded) -> None:
 def test_what_nobody_waits_for_any_more_is_not_run(recorded: Recorded) -> None:
     async def ask() -> None:
         ours = batcher(recorded)
-        first = asyncio.gather(*(ours.predict([turn(f"first {n}")] * TURNS_AT_ONCE) for n in range(2)))
+        first = asyncio.gather(*(ours.predict([turn(f"first {n}")]) for n in range(RUNS)))
         gone = asyncio.create_task(ours.predict([turn("gone")] * 100))
         await asyncio.sleep(0)
         gone.cancel()

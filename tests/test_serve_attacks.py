@@ -19,7 +19,7 @@ from uvicorn import Config, Server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from listening_clf.serve import server
+from listening_clf.serve import protocol
 from listening_clf.serve.http import Guarded, Json, StrictRoute
 from listening_clf.serve.keys import Keys
 from listening_clf.serve.metrics import Metrics
@@ -632,11 +632,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         return Json(body)
 
     seconds = 0.5
-    monkeypatch.setattr(server, "BODY_SECONDS", seconds)
+    monkeypatch.setattr(protocol, "BODY_SECONDS", seconds)
     guarded = Guarded(app, Metrics(), Keys(), body_seconds=seconds)
     with socket.socket() as listening:
         listening.bind((HOST, 0))
-        config = Config(guarded, http=server.LimitedProtocol, log_level="warning", timeout_keep_alive=1, lifespan="off")
+        config = Config(
+            guarded, http=protocol.LimitedProtocol, log_level="warning", timeout_keep_alive=1, lifespan="off"
+        )
         running = Server(config)
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()

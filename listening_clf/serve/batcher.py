@@ -12,17 +12,21 @@ from itertools import islice
 from math import ceil
 from time import perf_counter
 
+from listening_clf.batching import TOKENS_PER_BATCH
 from listening_clf.classifier import ListeningClassifier
 from listening_clf.conversation import Prediction, TurnInContext
+from listening_clf.runtime import CORES, TOKENS_PER_GPU_BATCH
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.settings import QUEUED_TURNS
 
-TURNS_AT_ONCE = 16
-"""Turns that one run takes from the queue: few enough that a live turn, which goes first, need not wait long."""
+BATCHES_AT_ONCE = 2
+"""How many batches of tokens a run takes from the queue: few, so that a live turn, which goes first, waits not long."""
 
-RUNS = 2
-"""Runs at the same time: while one waits for its last batch, the other keeps the cores busy."""
+_CONTEXT_CHARACTERS = 400
+"""How much of what came before a turn is counted: about what a model reads of it."""
+
+_CHARACTERS_PER_TOKEN = 4
 
 _FIRST_GUESS = 0.005
 """Seconds that a turn takes, until it is known."""
@@ -46,8 +50,8 @@ class _Job:
 class Batcher:
     """Judges turns with one model, for all requests of this process.
 
-    What waits is run in the order in which it came, live turns before all others, `TURNS_AT_ONCE` of any requests
-    in a run; the runtime then puts turns of one length together, up to the tokens that a core takes at once.
+    What waits is run in the order in which it came, live turns before all others. Each core has runs of its own, and
+    never waits for another one; a run has turns of any requests, of which those of one length are computed together.
 
     Args:
         classifier: the model.
@@ -66,7 +70,10 @@ class Batcher:
         self._waiting = 0
         self._running = 0
         self._seconds_a_turn = _FIRST_GUESS
-        self._pool = ThreadPoolExecutor(RUNS, thread_name_prefix="predict")
+        on_gpu = classifier.device == "cuda"
+        self._tokens_at_once = BATCHES_AT_ONCE * (TOKENS_PER_GPU_BATCH if on_gpu else TOKENS_PER_BATCH)
+        self._cores = 1 if on_gpu else CORES
+        self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="predict")
 
     async def predict(self, turns: Sequence[TurnInContext], *, live: bool = False) -> list[Prediction]:
         """Judge turns, as soon as it is their turn.
@@ -113,41 +120,39 @@ class Batcher:
         self._metrics.waiting.set(self._waiting)
 
     def _start_runs(self) -> None:
-        """Begin as many runs as may be, with what waits."""
-        while self._running < RUNS and (pieces := self._take()):
+        """Begin a run on each core, and one more, so that no core has to wait for the next."""
+        while self._running <= self._cores and (pieces := self._take()):
             self._running += 1
             loop = asyncio.get_running_loop()
             begun = perf_counter()
             turns = [turn for job, indices in pieces for turn in job.turns[indices]]
-            future = loop.run_in_executor(self._pool, self._run, turns)
+            future = loop.run_in_executor(self._pool, self._classifier.predict_on_one_core, turns)
             future.add_done_callback(partial(self._finish, pieces=pieces, begun=begun))
         self._metrics.waiting.set(self._waiting)
 
     def _take(self) -> list[tuple[_Job, slice]]:
         """The turns of the next run: parts of jobs."""
-        room = TURNS_AT_ONCE
+        room = self._tokens_at_once
         pieces = []
         for jobs in (self._live_jobs, self._jobs):
-            while jobs and room:
+            while jobs and room > 0:
                 job = jobs[0]
-                n = min(room, len(job.turns) - job.taken)
-                pieces.append((job, slice(job.taken, job.taken + n)))
-                job.taken += n
-                room -= n
-                self._waiting -= n
+                first = job.taken
+                while room > 0 and job.taken < len(job.turns):
+                    room -= _about_tokens(job.turns[job.taken])
+                    job.taken += 1
+                pieces.append((job, slice(first, job.taken)))
+                self._waiting -= job.taken - first
                 if job.taken == len(job.turns):
                     jobs.popleft()
         return pieces
-
-    def _run(self, turns: Sequence[TurnInContext]) -> list[Prediction]:
-        return list(self._classifier.predict_in_context(turns))
 
     def _finish(self, run: asyncio.Future[list[Prediction]], pieces: list[tuple[_Job, slice]], begun: float) -> None:
         self._running -= 1
         self._start_runs()
         n = sum(indices.stop - indices.start for _, indices in pieces)
         seconds = perf_counter() - begun
-        self._seconds_a_turn += 0.1 * (seconds / n / RUNS - self._seconds_a_turn)
+        self._seconds_a_turn += 0.1 * (seconds / n / (self._cores + 1) - self._seconds_a_turn)
         self._metrics.run_turns.observe(n)
         error = run.exception()
         predictions = iter([] if error else run.result())
@@ -161,3 +166,14 @@ class Batcher:
                 job.done.set_exception(error)
             elif not job.missing:
                 job.done.set_result(None)
+
+
+def _about_tokens(turn: TurnInContext) -> int:
+    """How many tokens a model will read of a turn and those before it, roughly."""
+    turns, index = turn
+    context = 0
+    for earlier in range(index - 1, -1, -1):
+        context += len(turns[earlier].text)
+        if context >= _CONTEXT_CHARACTERS:
+            break
+    return 1 + (len(turns[index].text) + min(context, _CONTEXT_CHARACTERS)) // _CHARACTERS_PER_TOKEN

@@ -16,7 +16,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where workers put their figures, so that each can tell those of all; read when prometheus_client is imported."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_TURNS = (1, 2, 4, 8, 16)
+_TURNS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from listening_clf.classifier import ListeningClassifier
 from listening_clf.conversation import Prediction, TurnInContext
-from listening_clf.errors import ServeError
+from listening_clf.errors import ListeningError, ServeError
 from listening_clf.serve.batcher import Batcher
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import ProblemError
@@ -143,7 +143,10 @@ class Registry:
                 return found
             classifier = self._loaded.pop(entry.name, None)
             if classifier is None:
-                classifier = await asyncio.to_thread(ListeningClassifier.from_pretrained, Path(entry.folder))
+                try:
+                    classifier = await asyncio.to_thread(ListeningClassifier.from_pretrained, Path(entry.folder))
+                except ListeningError as error:  # the folder has been altered since
+                    raise ProblemError(503, f"the model {entry.name!r} cannot be loaded here: {error}") from None
             return self._serve(entry, classifier)
 
     def _serve(self, entry: Entry, classifier: ListeningClassifier) -> Served:
