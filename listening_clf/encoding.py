@@ -97,18 +97,22 @@ class Encoder:
         tokenizer.encode_special_tokens = True
         self._marks = {mark: _mark_id(tokenizer, mark) for mark in MARKS}
         self._before, self._between, self._after = _frame(tokenizer)
+        self._remembered: dict[str, list[int]] = {}
+        """The tokens of texts that were read lately: as a call goes on, its turns are read again and again."""
 
     def encode(self, turns: Sequence[Turn], index: int) -> Encoded:
         """Encode `turns[index]` with the turns before it."""
         return self.encode_many([(turns, index)])[0]
 
     def encode_many(self, items: Iterable[TurnInContext]) -> list[Encoded]:
-        """Encode each `(turns, index)`: the turn at that index with the turns before it. A text met twice is
-        tokenized once.
+        """Encode each `(turns, index)`: the turn at that index with the turns before it. A text that is met again is
+        not tokenized again.
         """
         items = list(items)
         texts = {text: None for turns, index in items for text in self._likely_read(turns, index)}
-        ids = _Tokens(self._tokenizer, list(texts))
+        if len(self._remembered) > REMEMBERED_TEXTS:
+            self._remembered.clear()
+        ids = _Tokens(self._tokenizer, list(texts), self._remembered)
         return [self._assemble(turns, index, ids) for turns, index in items]
 
     def _likely_read(self, turns: Sequence[Turn], index: int) -> list[str]:
@@ -149,16 +153,27 @@ class Encoder:
 
 
 class _Tokens:
-    """The token ids of texts, each tokenized once: those that are likely asked for together, others when they are."""
+    """The token ids of texts, each tokenized once: those that are likely asked for together, others when they are.
 
-    def __init__(self, tokenizer: Tokenizer, texts: list[str]) -> None:
+    Args:
+        tokenizer: what tokenizes them.
+        texts: those that are likely asked for.
+        remembered: those that were tokenized before; short ones are added.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, texts: list[str], remembered: dict[str, list[int]]) -> None:
         self._tokenizer = tokenizer
+        found = ((text, remembered.get(text)) for text in texts)
+        self._ids: dict[str, list[int]] = {text: ids for text, ids in found if ids is not None}
+        new = [text for text in texts if text not in self._ids]
         encodings = (
-            tokenizer.encode_batch(texts, add_special_tokens=False)
-            if len(texts) >= _WORTH_THREADS
-            else map(self._encode, texts)
+            tokenizer.encode_batch(new, add_special_tokens=False)
+            if len(new) >= _WORTH_THREADS
+            else map(self._encode, new)
         )
-        self._ids: dict[str, list[int]] = {text: it.ids for text, it in zip(texts, encodings, strict=True)}
+        tokenized = {text: it.ids for text, it in zip(new, encodings, strict=True)}
+        self._ids |= tokenized
+        remembered.update((text, ids) for text, ids in tokenized.items() if len(text) <= _REMEMBERED_CHARACTERS)
 
     def __getitem__(self, text: str) -> list[int]:
         if text not in self._ids:
@@ -168,6 +183,11 @@ class _Tokens:
     def _encode(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
+
+REMEMBERED_TEXTS = 4096
+"""Texts whose tokens are kept, about 3 MB; then all are forgotten."""
+
+_REMEMBERED_CHARACTERS = 1000
 
 _WORTH_THREADS = 100
 """Texts for which the tokenizer's threads save more than they cost; with fewer they take from the model's time."""

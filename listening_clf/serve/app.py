@@ -88,6 +88,8 @@ def _completed(schema: dict[str, Any]) -> dict[str, Any]:
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": about}}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                schema["components"]["schemas"] |= body["schema"].pop("$defs", {})
             if path not in OPEN or method != "get":
                 operation["security"] = [{"key": []}]
             for status, response in operation["responses"].items():

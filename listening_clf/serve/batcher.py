@@ -20,8 +20,8 @@ from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.settings import QUEUED_TURNS
 
-BATCHES_AT_ONCE = 2
-"""How many batches of tokens a run takes from the queue: few, so that a live turn, which goes first, waits not long."""
+BATCHES_AT_ONCE = 8
+"""How many batches of tokens a run takes from the queue: few, so that no turn waits long for those beside it."""
 
 _CONTEXT_CHARACTERS = 400
 """How much of what came before a turn is counted: about what a model reads of it."""
@@ -47,17 +47,60 @@ class _Job:
         self.missing = len(self.turns)
 
 
+@dataclass(eq=False)
+class _Lane:
+    """Jobs that wait, and the threads that they are run in."""
+
+    threads: int
+    ahead: int
+    """Runs that are begun beside those that have a thread, so that no thread has to wait for the next."""
+    jobs: deque[_Job] = field(default_factory=deque)
+    waiting: int = 0
+    """Turns of the jobs that no run has taken yet."""
+    running: int = 0
+
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="predict")
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another run may begin."""
+        return self.running < self.threads + self.ahead
+
+    def take(self, tokens: int) -> list[tuple[_Job, slice]]:
+        """The turns of the next run: parts of jobs, of about so many tokens."""
+        pieces = []
+        while self.jobs and tokens > 0:
+            job = self.jobs[0]
+            first = job.taken
+            while tokens > 0 and job.taken < len(job.turns):
+                tokens -= _about_tokens(job.turns[job.taken])
+                job.taken += 1
+            pieces.append((job, slice(first, job.taken)))
+            self.waiting -= job.taken - first
+            if job.taken == len(job.turns):
+                self.jobs.popleft()
+        return pieces
+
+    def forget(self, job: _Job) -> None:
+        """Run no more of a job."""
+        if job in self.jobs:
+            self.jobs.remove(job)
+            self.waiting -= len(job.turns) - job.taken
+
+
 class Batcher:
     """Judges turns with one model, for all requests of this process.
 
-    What waits is run in the order in which it came, live turns before all others. Each core has runs of its own, and
-    never waits for another one; a run has turns of any requests, of which those of one length are computed together.
+    What waits is run in the order in which it came. Each core has runs of its own, and never waits for another one; a
+    run has turns of any requests, of which those of one length are computed together. Live turns have a lane of their
+    own: they wait for nothing but each other, and share the cores with whatever else runs.
 
     Args:
         classifier: the model.
         name: what it is called in the metrics.
         metrics: where runs are counted.
-        limit: the turns that may wait.
+        limit: the turns that may wait, beside live ones.
     """
 
     def __init__(self, classifier: ListeningClassifier, name: str, metrics: Metrics, limit: int = QUEUED_TURNS) -> None:
@@ -65,44 +108,43 @@ class Batcher:
         self._name = name
         self._metrics = metrics
         self._limit = limit
-        self._jobs: deque[_Job] = deque()
-        self._live_jobs: deque[_Job] = deque()
-        self._waiting = 0
-        self._running = 0
         self._seconds_a_turn = _FIRST_GUESS
         on_gpu = classifier.device == "cuda"
         self._tokens_at_once = BATCHES_AT_ONCE * (TOKENS_PER_GPU_BATCH if on_gpu else TOKENS_PER_BATCH)
-        self._cores = 1 if on_gpu else CORES
-        self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="predict")
+        threads = 1 if on_gpu else CORES
+        self._requests = _Lane(threads, ahead=1)
+        self._live = _Lane(threads, ahead=0)
 
     async def predict(self, turns: Sequence[TurnInContext], *, live: bool = False) -> list[Prediction]:
         """Judge turns, as soon as it is their turn.
 
         Args:
             turns: each with those before it.
-            live: whether somebody waits for it while a call goes on: it goes first, and is never turned away.
+            live: whether somebody waits for it while a call goes on: it is never turned away.
 
         Raises:
             ProblemError: 503, too many wait already.
         """
         if not turns:
             return []
-        if not live and self._waiting and self._waiting + len(turns) > self._limit:
+        lane = self._live if live else self._requests
+        if not live and lane.waiting and lane.waiting + len(turns) > self._limit:
             self._metrics.turned_away.inc()
-            seconds = max(1, ceil(self._waiting * self._seconds_a_turn))
+            seconds = max(1, ceil(lane.waiting * self._seconds_a_turn))
             raise ProblemError(
                 503,
-                f"{self._waiting:,} turns wait already, and {self._limit:,} may: try again in {seconds} s",
+                f"{lane.waiting:,} turns wait already, and {self._limit:,} may: try again in {seconds} s",
                 {"Retry-After": str(seconds)},
             )
         job = _Job(turns, asyncio.get_running_loop().create_future())
-        (self._live_jobs if live else self._jobs).append(job)
-        self._waiting += len(turns)
-        self._start_runs()
+        lane.jobs.append(job)
+        lane.waiting += len(turns)
+        self._start_runs(lane)
         try:
             await job.done
         except asyncio.CancelledError:  # the client is gone: what has not begun need not
-            self._forget(job)
+            lane.forget(job)
+            self._count_waiting()
             raise
         predictions = [prediction for prediction in job.predictions if prediction is not None]
         self._metrics.count(self._name, predictions)
@@ -110,49 +152,30 @@ class Batcher:
 
     def close(self) -> None:
         """Let go of the threads. What runs is finished first."""
-        self._pool.shutdown(wait=False)
+        for lane in (self._requests, self._live):
+            lane.pool.shutdown(wait=False)
 
-    def _forget(self, job: _Job) -> None:
-        for jobs in (self._live_jobs, self._jobs):
-            if job in jobs:
-                jobs.remove(job)
-                self._waiting -= len(job.turns) - job.taken
-        self._metrics.waiting.set(self._waiting)
-
-    def _start_runs(self) -> None:
-        """Begin a run on each core, and one more, so that no core has to wait for the next."""
-        while self._running <= self._cores and (pieces := self._take()):
-            self._running += 1
-            loop = asyncio.get_running_loop()
-            begun = perf_counter()
+    def _start_runs(self, lane: _Lane) -> None:
+        """Begin as many runs as may be, with what waits."""
+        while lane.has_room and (pieces := lane.take(self._tokens_at_once)):
+            lane.running += 1
             turns = [turn for job, indices in pieces for turn in job.turns[indices]]
-            future = loop.run_in_executor(self._pool, self._classifier.predict_on_one_core, turns)
-            future.add_done_callback(partial(self._finish, pieces=pieces, begun=begun))
-        self._metrics.waiting.set(self._waiting)
+            loop = asyncio.get_running_loop()
+            run = loop.run_in_executor(lane.pool, self._classifier.predict_on_one_core, turns)
+            run.add_done_callback(partial(self._finish, lane=lane, pieces=pieces, begun=perf_counter()))
+        self._count_waiting()
 
-    def _take(self) -> list[tuple[_Job, slice]]:
-        """The turns of the next run: parts of jobs."""
-        room = self._tokens_at_once
-        pieces = []
-        for jobs in (self._live_jobs, self._jobs):
-            while jobs and room > 0:
-                job = jobs[0]
-                first = job.taken
-                while room > 0 and job.taken < len(job.turns):
-                    room -= _about_tokens(job.turns[job.taken])
-                    job.taken += 1
-                pieces.append((job, slice(first, job.taken)))
-                self._waiting -= job.taken - first
-                if job.taken == len(job.turns):
-                    jobs.popleft()
-        return pieces
+    def _count_waiting(self) -> None:
+        self._metrics.waiting.set(self._requests.waiting + self._live.waiting)
 
-    def _finish(self, run: asyncio.Future[list[Prediction]], pieces: list[tuple[_Job, slice]], begun: float) -> None:
-        self._running -= 1
-        self._start_runs()
+    def _finish(
+        self, run: asyncio.Future[list[Prediction]], lane: _Lane, pieces: list[tuple[_Job, slice]], begun: float
+    ) -> None:
+        lane.running -= 1
+        self._start_runs(lane)
         n = sum(indices.stop - indices.start for _, indices in pieces)
-        seconds = perf_counter() - begun
-        self._seconds_a_turn += 0.1 * (seconds / n / (self._cores + 1) - self._seconds_a_turn)
+        seconds = (perf_counter() - begun) / n / (lane.threads + lane.ahead)
+        self._seconds_a_turn += 0.1 * (seconds - self._seconds_a_turn)
         self._metrics.run_turns.observe(n)
         error = run.exception()
         predictions = iter([] if error else run.result())
@@ -162,7 +185,7 @@ class Batcher:
             if job.done.done():  # cancelled, or failed in an earlier run
                 continue
             if error:
-                self._forget(job)
+                lane.forget(job)
                 job.done.set_exception(error)
             elif not job.missing:
                 job.done.set_result(None)

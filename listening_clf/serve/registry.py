@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from listening_clf.classifier import ListeningClassifier
 from listening_clf.conversation import Prediction, TurnInContext
@@ -19,6 +20,9 @@ from listening_clf.serve.settings import LOADED_MODELS
 from listening_clf.serve.shared import connect, transaction
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_LOOK_SECONDS = 0.05
+"""How often it is looked for what other workers have loaded."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models (
@@ -77,6 +81,7 @@ class Registry:
         self._served: dict[tuple[str, int], Served] = {}
         self._entries: dict[str, Entry] = {}
         self._version: int | None = None
+        self._look_again = 0.0
         self._loading = asyncio.Lock()
 
     def entries(self) -> list[Entry]:
@@ -156,6 +161,9 @@ class Registry:
 
     def _refresh(self) -> None:
         """Look whether another worker has loaded something; forget what is no more."""
+        if self._version is not None and monotonic() < self._look_again:
+            return
+        self._look_again = monotonic() + _LOOK_SECONDS
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return

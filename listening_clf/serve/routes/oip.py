@@ -123,7 +123,14 @@ async def model_ready(name: str, models: Models, version: str = "") -> Json:
     summary="Judge agent turns",
     responses=PROBLEMS,
     openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": InferRequest.model_json_schema()}}}
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+                }
+            },
+        }
     },
 )
 @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
