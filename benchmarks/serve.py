@@ -129,7 +129,9 @@ def main(
 
 def _throughput(commands: Mapping[str, Command], turns: int, rounds: int, progress: Progress) -> dict[str, Any]:
     """For each of ours, what `predict` does without HTTP; for each service and number of clients, a run a round."""
-    items = _items(turns * rounds)  # new ones each round, since the tokens of texts that were read are remembered
+    # New ones for each measurement, since the tokens of texts that were read are remembered.
+    items = _items(turns * rounds * len(CLIENTS))
+    slices = [slice(first, first + turns) for first in range(0, len(items), turns)]
     requests = {name: [_request(name, item) for item in items] for name in commands}
     in_process: dict[str, list[float]] = {name: [] for name in OURS}
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {name: {n: [] for n in CLIENTS} for name in commands}
@@ -140,15 +142,15 @@ def _throughput(commands: Mapping[str, Command], turns: int, rounds: int, progre
         for name, service in services.items():
             _run(serve_load.closed_loop(service, requests[name][:WARM_UP_TURNS], WARM_UP_CLIENTS, WARM_UP_TURNS))
         for number in range(rounds):
-            new = slice(number * turns, (number + 1) * turns)
+            new = slices[number * len(CLIENTS) : (number + 1) * len(CLIENTS)]
             for name, service in services.items():
                 if name in references:
                     sleep(PAUSE_SECONDS)
-                    in_process[name].append(references[name].ask("many", items[new])["seconds"])
-                for clients in CLIENTS:
+                    in_process[name].append(references[name].ask("many", items[new[0]])["seconds"])
+                for clients, these in zip(CLIENTS, new, strict=True):
                     progress.update(shown, description=f"round {number + 1}: {name}, {clients} clients")
                     sleep(PAUSE_SECONDS)
-                    run = _run(serve_load.closed_loop(service, requests[name][new], clients, turns))
+                    run = _run(serve_load.closed_loop(service, requests[name][these], clients, turns))
                     runs[name][clients].append(run._asdict())
                     progress.advance(shown)
     progress.remove_task(shown)
