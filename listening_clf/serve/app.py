@@ -72,7 +72,13 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
     add_problem_handlers(app)
     describe = app.openapi
     app.openapi = lambda: _completed(describe())  # type: ignore[method-assign]
-    return Guarded(app, metrics, settings.keys, {*LOCAL_NAMES, settings.host} if settings.is_local else ())
+    return Guarded(
+        app,
+        metrics,
+        settings.keys,
+        turned_away=lambda: app.state.registry.turned_away(),
+        hosts={*LOCAL_NAMES, settings.host} if settings.is_local else (),
+    )
 
 
 def _without_trace_of_a_client(record: logging.LogRecord) -> bool:

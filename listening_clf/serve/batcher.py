@@ -129,13 +129,7 @@ class Batcher:
             return []
         lane = self._live if live else self._requests
         if not live and lane.waiting and lane.waiting + len(turns) > self._limit:
-            self._metrics.turned_away.inc()
-            seconds = max(1, ceil(lane.waiting * self._seconds_a_turn))
-            raise ProblemError(
-                503,
-                f"{lane.waiting:,} turns wait already, and {self._limit:,} may: try again in {seconds} s",
-                {"Retry-After": str(seconds)},
-            )
+            raise self.turn_away()
         job = _Job(turns, asyncio.get_running_loop().create_future())
         lane.jobs.append(job)
         lane.waiting += len(turns)
@@ -149,6 +143,22 @@ class Batcher:
         predictions = [prediction for prediction in job.predictions if prediction is not None]
         self._metrics.count(self._name, predictions)
         return predictions
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no request would be let in, however small."""
+        return self._requests.waiting >= self._limit
+
+    def turn_away(self) -> ProblemError:
+        """What is answered to a request for which there is no room."""
+        self._metrics.turned_away.inc()
+        waiting = self._requests.waiting
+        seconds = max(1, ceil(waiting * self._seconds_a_turn))
+        return ProblemError(
+            503,
+            f"{waiting:,} turns wait already, and {self._limit:,} may: try again in {seconds} s",
+            {"Retry-After": str(seconds)},
+        )
 
     def close(self) -> None:
         """Let go of the threads. What runs is finished first."""

@@ -143,6 +143,10 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         hanging_up.cancel()
 
 
+def _asks_for_predictions(scope: Scope) -> bool:
+    return scope["method"] == "POST" and not scope["path"].startswith("/v1/models/")
+
+
 class Guarded:
     """The outermost layer: lets in who has a key, counts requests, and cuts off bodies that are too large or too slow.
 
@@ -150,6 +154,8 @@ class Guarded:
         app: the service.
         metrics: where requests are counted.
         keys: of those who are let in.
+        turned_away: what is answered to whoever sends a body while there is no room for what is in it, if there is none:
+            it is answered before the body is read.
         hosts: the names that the service may be called by; any, where there are none. A page of another site can make
             a browser call this machine by a name of its own (DNS rebinding), but not by these.
         body_bytes: the largest body.
@@ -161,6 +167,7 @@ class Guarded:
         app: ASGIApp,
         metrics: Metrics,
         keys: Keys,
+        turned_away: Callable[[], ProblemError | None] = lambda: None,
         hosts: Collection[str] = (),
         body_bytes: int = BODY_BYTES,
         body_seconds: float = BODY_SECONDS,
@@ -168,6 +175,7 @@ class Guarded:
         self._app = app
         self._metrics = metrics
         self._keys = keys
+        self._turned_away = turned_away
         self._hosts = hosts
         self._body_bytes = body_bytes
         self._body_seconds = body_seconds
@@ -198,6 +206,8 @@ class Guarded:
             elif not self._has_key(scope):
                 refused = problem(401, "this needs an API key, in the header 'Authorization: Bearer KEY'")
                 await respond(scope["path"], refused, _ASK_FOR_KEY)(scope, receive, send_and_note)
+            elif _asks_for_predictions(scope) and (full := self._turned_away()):
+                await respond(scope["path"], full.to_dict(), full.headers)(scope, receive, send_and_note)
             else:
                 await self._with_body(scope, receive, send_and_note)
         except ClientDisconnect:

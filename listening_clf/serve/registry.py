@@ -110,6 +110,11 @@ class Registry:
         entry = self.entry(name)
         return self._served.get((entry.name, entry.loaded)) or await self._follow(entry)
 
+    def turned_away(self) -> ProblemError | None:
+        """What is answered to requests of which it need not even be known what they ask, where no model has room."""
+        batchers = [served.batcher for served in self._served.values()]
+        return batchers[0].turn_away() if batchers and all(it.is_full for it in batchers) else None
+
     async def load(self, name: str, source: str, *, make_default: bool) -> Served:
         """Load a model, from wherever it comes, and let all workers know: see `add`."""
         check_name(name)  # before anything is downloaded

@@ -58,16 +58,19 @@ _PREDICT_EXAMPLES: Any = {
     responses=PROBLEMS,
     tags=["predict"],
 )
-async def predict(body: Annotated[PredictRequest, Body(openapi_examples=_PREDICT_EXAMPLES)], models: Models) -> Json:
+async def predict(
+    request: Request, body: Annotated[PredictRequest, Body(openapi_examples=_PREDICT_EXAMPLES)], models: Models
+) -> Json:
     """Turns need not belong together: each brings its own context."""
     served = await models.get(body.model)
     items = [
         _in_context(turn, f"#/turns/{i}" if isinstance(body, ManyTurns) else "#") for i, turn in enumerate(body.turns)
     ]
-    predictions = [it.to_dict() for it in await served.predict(items)]
     if isinstance(body, ManyTurns):
+        predictions = [it.to_dict() for it in await unless_gone(request, served.predict(items))]
         return Json({"predictions": predictions, "model": served.name})
-    return Json({**predictions[0], "model": served.name})
+    (prediction,) = await served.predict(items)
+    return Json({**prediction.to_dict(), "model": served.name})
 
 
 @router.post(
