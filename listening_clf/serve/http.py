@@ -154,8 +154,8 @@ class Guarded:
         app: the service.
         metrics: where requests are counted.
         keys: of those who are let in.
-        turned_away: what is answered to whoever sends a body while there is no room for what is in it, if there is none:
-            it is answered before the body is read.
+        turned_away: what is answered to requests for predictions as long as there is no room for any, before their
+            bodies are read; None where there is.
         hosts: the names that the service may be called by; any, where there are none. A page of another site can make
             a browser call this machine by a name of its own (DNS rebinding), but not by these.
         body_bytes: the largest body.
