@@ -14,7 +14,7 @@ from time import perf_counter
 
 from listening_clf.batching import TOKENS_PER_BATCH
 from listening_clf.classifier import ListeningClassifier
-from listening_clf.conversation import Prediction, TurnInContext
+from listening_clf.conversation import Prediction, Turn, TurnInContext
 from listening_clf.runtime import CORES, TOKENS_PER_GPU_BATCH
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import ProblemError
@@ -27,6 +27,8 @@ _CONTEXT_CHARACTERS = 400
 """How much of what came before a turn is counted: about what a model reads of it."""
 
 _CHARACTERS_PER_TOKEN = 4
+
+_SOMETHING: TurnInContext = (Turn("agent", "I see."),), 0
 
 _FIRST_GUESS = 0.005
 """Seconds that a turn takes, until it is known."""
@@ -159,6 +161,14 @@ class Batcher:
             f"{waiting:,} turns wait already, and {self._limit:,} may: try again in {seconds} s",
             {"Retry-After": str(seconds)},
         )
+
+    async def keep_warm(self) -> None:
+        """Run the model if it does not run now: one that has lain idle for half a second may take ten times as long, as its
+        memory has gone out of the caches, or of a virtual machine.
+        """
+        if not self._live.running and not self._requests.running:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._live.pool, self._classifier.predict_on_one_core, [_SOMETHING])
 
     def close(self) -> None:
         """Let go of the threads. What runs is finished first."""

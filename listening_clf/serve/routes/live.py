@@ -28,6 +28,9 @@ router = APIRouter()
 START_SECONDS = 10.0
 """How long a connection may take to say which call it is for."""
 
+WARM_SECONDS = 0.1
+"""How long the model lies idle at the most while calls are connected."""
+
 TOUCH_SECONDS = 60.0
 """How often a connected call in which nothing is said is kept from being forgotten."""
 
@@ -52,6 +55,8 @@ async def live(socket: WebSocket) -> None:
     if socket.app.state.live_connections >= LIVE_CONNECTIONS:
         await socket.close(TRY_LATER, "too many live calls")
         return
+    if not socket.app.state.live_connections:
+        socket.app.state.warming = asyncio.create_task(_keep_warm(socket.app.state.registry))
     socket.app.state.live_connections += 1
     metrics.live.inc()
     connection = _Connection(socket)
@@ -65,7 +70,19 @@ async def live(socket: WebSocket) -> None:
             await socket.close(WENT_WRONG, "something went wrong here")
     finally:
         socket.app.state.live_connections -= 1
+        if not socket.app.state.live_connections:
+            socket.app.state.warming.cancel()
         metrics.live.dec()
+
+
+async def _keep_warm(models: Registry) -> None:
+    """Have the default model answer at once, for as long as calls are connected."""
+    while True:
+        await asyncio.sleep(WARM_SECONDS)
+        try:
+            await (await models.get()).batcher.keep_warm()
+        except Exception as error:
+            log_failure(error)
 
 
 class _EndedError(Exception):
