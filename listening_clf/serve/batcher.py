@@ -163,8 +163,10 @@ class Batcher:
         )
 
     async def keep_warm(self) -> None:
-        """Run the model if it does not run now: one that has lain idle for half a second may take ten times as long, as its
-        memory has gone out of the caches, or of a virtual machine.
+        """Run the model if it does not run now.
+
+        One that has lain idle for half a second may take ten times as long: its memory has gone out of the caches, or
+        out of a virtual machine.
         """
         if not self._live.running and not self._requests.running:
             loop = asyncio.get_running_loop()

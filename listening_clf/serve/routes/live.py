@@ -28,7 +28,7 @@ router = APIRouter()
 START_SECONDS = 10.0
 """How long a connection may take to say which call it is for."""
 
-WARM_SECONDS = 0.1
+WARM_SECONDS = 0.2
 """How long the model lies idle at the most while calls are connected."""
 
 TOUCH_SECONDS = 60.0
