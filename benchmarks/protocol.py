@@ -79,8 +79,19 @@ def peak_mb() -> float:
 
 def peak_mb_in(status: str) -> float:
     """The peak memory that stands in the text of a process's /proc/PID/status."""
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return memory_mb_in(status, "VmHWM")
+
+
+def memory_mb_in(status: str, figure: str) -> float:
+    """What the text of a process's /proc/PID/status says of its memory: VmHWM, the most there was; VmRSS, what is."""
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{figure}:"))
     return int(kilobytes) / 1024
+
+
+def environment() -> dict[str, str]:
+    """Of a process that is measured: it looks nothing up on a hub, and takes as many threads as it would by itself."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
 class Process:
@@ -118,8 +129,6 @@ def started(command: Sequence[str]) -> Iterator[Process]:
 
     It looks nothing up on a hub, and takes as many threads as it would by itself.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    environment["HF_HUB_OFFLINE"] = "1"
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
@@ -129,7 +138,7 @@ def started(command: Sequence[str]) -> Iterator[Process]:
             stderr=errors,
             encoding="utf-8",
             cwd=ROOT,
-            env=environment,
+            env=environment(),
         ) as process,
     ):
         yield Process(process, errors)

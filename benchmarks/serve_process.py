@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from benchmarks.protocol import ROOT
+from benchmarks.protocol import ROOT, environment, memory_mb_in
 
 HOST = "127.0.0.1"
 
@@ -43,9 +43,7 @@ class Service(NamedTuple):
 
     def memory_mb(self) -> float:
         """The memory that the process has now."""
-        status = Path(f"/proc/{self.pid}/status").read_text("ascii")
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(kilobytes) / 1024
+        return memory_mb_in(Path(f"/proc/{self.pid}/status").read_text("ascii"), "VmRSS")
 
 
 def ours(model: str) -> Command:
@@ -72,14 +70,13 @@ def running(command: Command) -> Iterator[Service]:
     Raises:
         SystemExit: it ended, or was not ready in time.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    environment["HF_HUB_OFFLINE"] = "1"
+    compiling = environment()
+    compiling.pop("PYTHONDONTWRITEBYTECODE", None)
     port = _free_port()
     begin = time.perf_counter()
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
-        subprocess.Popen(command(port), stdout=output, stderr=output, cwd=ROOT, env=environment) as process,
+        subprocess.Popen(command(port), stdout=output, stderr=output, cwd=ROOT, env=compiling) as process,
     ):
         try:
             while not _is_ready(port):
