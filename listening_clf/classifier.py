@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from listening_clf import hub
 from listening_clf.background import Background
 from listening_clf.checkpoint import NEEDED_ON_GPU, NEEDED_TO_PREDICT, Checkpoint
-from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns
+from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext, as_turns, in_context
 from listening_clf.errors import ThresholdError, TurnError
 from listening_clf.hub.common import Access
 
@@ -134,7 +134,7 @@ class ListeningClassifier:
         """
         if isinstance(text, list):
             return list(self.predict_in_context(_items(text, context)))
-        return next(self.predict_in_context([_item(text, context)]))
+        return next(self.predict_in_context([in_context(text, context)]))
 
     def predict_stream(self, turns: Iterable[str | Turn | tuple[str | Turn, Context]]) -> Iterator[Prediction]:
         """Judge agent turns one after the other, however many, in bounded memory.
@@ -322,7 +322,7 @@ def _items(texts: Texts, contexts: object) -> list[TurnInContext]:
 def _item_at(index: int, turn: object) -> TurnInContext:
     text, context = turn if isinstance(turn, tuple) and len(turn) == 2 else (turn, None)
     try:
-        return _item(text, context)
+        return in_context(text, context)
     except TurnError as error:
         raise TurnError(f"item {index}: {error}") from None
 
@@ -333,13 +333,3 @@ def _conversation(turns: Conversation | Iterable[Turn | Mapping[str, Any]]) -> C
 
 def _agent_turns(conversation: Conversation) -> list[TurnInContext]:
     return [(conversation.turns, index) for index in conversation.agent_turns]
-
-
-def _item(text: Any, context: Any) -> TurnInContext:
-    turn = text if isinstance(text, Turn) else Turn("agent", text)
-    if turn.speaker != "agent":
-        raise TurnError("the turn to predict is the customer's: labels are for what the agent says")
-    if context is None:
-        return (turn,), 0
-    before = (Turn("customer", context),) if isinstance(context, str) else as_turns(context)
-    return (*before, turn), len(before)

@@ -178,6 +178,21 @@ def as_turns(items: Iterable[Turn | Mapping[str, Any]]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
+def in_context(text: Any, context: Any = None) -> TurnInContext:
+    """An agent turn with what came before it, each as `ListeningClassifier.predict` takes it.
+
+    Raises:
+        TurnError: the turn or one before it is none, or the turn is the customer's.
+    """
+    turn = text if isinstance(text, Turn) else Turn("agent", text)
+    if turn.speaker != "agent":
+        raise TurnError("the turn to predict is the customer's: labels are for what the agent says")
+    if context is None:
+        return (turn,), 0
+    before = (Turn("customer", context),) if isinstance(context, str) else as_turns(context)
+    return (*before, turn), len(before)
+
+
 def _check_text(text: object) -> None:
     if not isinstance(text, str):
         raise TurnError(f"the text must be a string, not {_shown(text)}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -68,7 +68,7 @@ def problem(status: int, detail: str, **extra: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **extra}
 
 
-def flaws(errors: Sequence[ErrorDetails | Any], roots: Sequence[str] = ("body",)) -> list[dict[str, str]]:
+def flaws(errors: Sequence[ErrorDetails | Any], roots: Sequence[str]) -> list[dict[str, str]]:
     """What pydantic finds wrong, without what was sent.
 
     Args:
@@ -78,9 +78,9 @@ def flaws(errors: Sequence[ErrorDetails | Any], roots: Sequence[str] = ("body",)
     return [{"pointer": _pointer(error["loc"], roots), "detail": error["msg"]} for error in errors[:MOST_FLAWS]]
 
 
-def invalid(error: ValidationError, roots: Sequence[str] = ()) -> dict[str, Any]:
+def invalid(errors: Sequence[ErrorDetails | Any], roots: Sequence[str]) -> dict[str, Any]:
     """The problem with what does not validate: see `flaws`."""
-    found = flaws(error.errors(include_url=False, include_context=False, include_input=False), roots)
+    found = flaws(errors, roots)
     return problem(422, _sentence(found), errors=found)
 
 
@@ -89,8 +89,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_body(request: Request, error: RequestValidationError) -> Response:
-        found = flaws(error.errors())
-        return respond(request.url.path, problem(422, _sentence(found), errors=found))
+        return respond(request.url.path, invalid(error.errors(), ("body",)))
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:

@@ -99,6 +99,14 @@ class AgentTurn(Strict):
     end: Seconds | None = None
     context: Context | None = None
 
+    def to_turn(self) -> Turn:
+        """The turn itself.
+
+        Raises:
+            TurnError: it ends before it starts.
+        """
+        return Turn("agent", self.text, self.start, self.end)
+
 
 class OneTurn(AgentTurn):
     """One agent turn to judge."""

@@ -269,7 +269,10 @@ class _Connection:
             return _MESSAGE.validate_python(data)
         except ValidationError as error:
             seq = data.get("seq") if isinstance(data, dict) else None
-            await self._send_problem(invalid(error, get_args(MessageType)), seq if isinstance(seq, int) else None)
+            await self._send_problem(
+                invalid(error.errors(), get_args(MessageType)),
+                seq if isinstance(seq, int) else None,
+            )
             return None
 
     def _shown(self, known: LiveTurn) -> dict[str, Any]:

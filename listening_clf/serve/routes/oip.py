@@ -13,15 +13,16 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 
 from listening_clf import __version__
 from listening_clf.checkpoint import ONNX_DATA
-from listening_clf.conversation import Turn, TurnInContext
+from listening_clf.conversation import TurnInContext, in_context
 from listening_clf.errors import TurnError
 from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, parse_json
-from listening_clf.serve.problems import ProblemError, invalid
+from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.registry import Registry, Served
 from listening_clf.serve.settings import REQUEST_TURNS
 
@@ -160,8 +161,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]
     try:
         return InferRequest.model_validate(parse_json(body[:length])), body[length:]
     except ValidationError as error:
-        found = invalid(error)
-        raise ProblemError(422, found["detail"], errors=found["errors"]) from None
+        raise RequestValidationError(error.errors()) from None
 
 
 def _inputs(asked: InferRequest, rest: bytes) -> dict[str, list[str]]:
@@ -222,8 +222,7 @@ def _in_context(texts: Mapping[str, list[str]]) -> list[TurnInContext]:
     contexts = texts.get(CONTEXT) or [""] * len(texts[TEXT])
     for index, (text, context) in enumerate(zip(texts[TEXT], contexts, strict=True)):
         try:
-            before = [Turn("customer", context)] if context.strip() else []
-            items.append(((*before, Turn("agent", text)), len(before)))
+            items.append(in_context(text, context if context.strip() else None))
         except TurnError as error:
             raise ProblemError(422, f"#/inputs: turn {index}: {error}") from None
     return items

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from listening_clf.conversation import Prediction, Turn, TurnInContext
+from listening_clf.conversation import Prediction, in_context
 from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute
 from listening_clf.serve.schemas import EXAMPLE_SCORES, Strict, Text
 from listening_clf.serve.settings import REQUEST_TURNS
@@ -66,15 +66,9 @@ async def classify(
 ) -> Json:
     """For each input a list of all labels with their probabilities, the likeliest first. Goes to the default model."""
     inputs = body.inputs if isinstance(body.inputs, list) else [body.inputs]
-    predictions = await (await models.get()).predict([_in_context(it) for it in inputs])
+    items = [in_context(it) if isinstance(it, str) else in_context(it.text, it.text_pair) for it in inputs]
+    predictions = await (await models.get()).predict(items)
     return Json([_elements(prediction, body.parameters.top_k) for prediction in predictions])
-
-
-def _in_context(it: str | Pair) -> TurnInContext:
-    if isinstance(it, str):
-        return (Turn("agent", it),), 0
-    before = [] if it.text_pair is None else [Turn("customer", it.text_pair)]
-    return (*before, Turn("agent", it.text)), len(before)
 
 
 def _elements(prediction: Prediction, top_k: int | None) -> list[dict[str, Any]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Query, Request
 
 from listening_clf import __version__, transcripts
 from listening_clf.checkpoint import ONNX_DATA
-from listening_clf.conversation import Conversation, Prediction, TurnInContext
+from listening_clf.conversation import Conversation, Prediction, Turn, TurnInContext
 from listening_clf.errors import CheckpointError, ServeError, SpeakersError, TurnError
 from listening_clf.serve.call import totals
 from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, unless_gone, with_admin_key
@@ -29,9 +30,10 @@ from listening_clf.serve.schemas import (
     OnePrediction,
     PredictRequest,
     TranscriptAnswer,
-    TurnIn,
 )
 from listening_clf.serve.settings import REQUEST_TURNS
+
+T = TypeVar("T")
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -90,12 +92,7 @@ async def conversations(
 ) -> Json:
     """Each turn is read with those before it; times, where given, tell who spoke over whom."""
     served = await models.get(body.model)
-    read = []
-    for index, it in enumerate(body.conversations):
-        try:
-            read.append(it.to_conversation())
-        except TurnError as error:
-            raise _flaw(f"#/conversations/{index}", error) from None
+    read = [_read_at(f"#/conversations/{index}", it.to_conversation) for index, it in enumerate(body.conversations)]
     judged = [
         {
             "id": conversation.id,
@@ -225,19 +222,20 @@ async def _judge_all(request: Request, served: Served, conversations: Sequence[C
 
 
 def _in_context(turn: AgentTurn, pointer: str) -> TurnInContext:
-    context = [TurnIn(speaker="customer", text=turn.context)] if isinstance(turn.context, str) else turn.context or []
-    itself = TurnIn(speaker="agent", text=turn.text, start=turn.start, end=turn.end)
-    read = []
-    for index, it in enumerate([*context, itself]):
-        try:
-            read.append(it.to_turn())
-        except TurnError as error:
-            raise _flaw(pointer if it is itself else f"{pointer}/context/{index}", error) from None
-    return read, len(context)
+    said = turn.context
+    if isinstance(said, str):
+        before = [_read_at(f"{pointer}/context/0", partial(Turn, "customer", said))]
+    else:
+        before = [_read_at(f"{pointer}/context/{index}", it.to_turn) for index, it in enumerate(said or [])]
+    return [*before, _read_at(pointer, turn.to_turn)], len(before)
 
 
-def _flaw(pointer: str, error: TurnError) -> ProblemError:
-    return ProblemError(422, f"{pointer}: {error}", errors=[{"pointer": pointer, "detail": str(error)}])
+def _read_at(pointer: str, read: Callable[[], T]) -> T:
+    """What is read of what stands there in the body."""
+    try:
+        return read()
+    except TurnError as error:
+        raise ProblemError(422, f"{pointer}: {error}", errors=[{"pointer": pointer, "detail": str(error)}]) from None
 
 
 async def _info(models: Registry, name: str | None = None) -> dict[str, Any]:
