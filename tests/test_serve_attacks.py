@@ -204,6 +204,16 @@ def test_what_is_wrong_in_json_is_refused(service: Service, body: str) -> None:
     assert ask(service, request(body=body)).is_problem(422)
 
 
+@pytest.mark.parametrize(
+    "body", [*WRONG.values(), *NO_JSON.values(), f'{{"text": "{SAID}"}}', f'{{"turns": [{{"text": "{SAID}"}}]}}']
+)
+def test_fastapi_would_answer_as_the_fast_path_does(service: Service, body: bytes | str) -> None:
+    fast, usual = (ask(service, request(body=body, kind=kind)) for kind in ("application/json", "application/x+json"))
+    assert fast.status == usual.status
+    if body:  # of nothing at all, FastAPI says that it is required
+        assert json.loads(fast.body) == json.loads(usual.body)
+
+
 @pytest.mark.parametrize("path", ["/", "/v1/conversations", "/v2/models/tiny/infer"])
 @pytest.mark.parametrize("body", ["null", "[]", '"x"', "7", "{}", f'{{"{SAID}": "{SAID}"}}'])
 def test_json_of_the_wrong_kind_is_refused(service: Service, path: str, body: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from listening_clf import __version__
 from listening_clf.classifier import ListeningClassifier
 from listening_clf.serve.calls import Calls
+from listening_clf.serve.fast_path import FastPath
 from listening_clf.serve.http import OPEN, Guarded
 from listening_clf.serve.metrics import Metrics
 from listening_clf.serve.problems import MEDIA_TYPE, add_problem_handlers
@@ -47,6 +49,7 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
         app.state.calls = calls = Calls(shared)
         for entry in registry.entries():
             await registry.get(entry.name)
+        gc.freeze()  # what is loaded stays: no collection need go through it again
         app.state.ready = True
         yield
         app.state.ready = False
@@ -73,7 +76,7 @@ def create_app(settings: Settings, shared: Path, loaded: Mapping[str, ListeningC
     describe = app.openapi
     app.openapi = lambda: _completed(describe())  # type: ignore[method-assign]
     return Guarded(
-        app,
+        FastPath(app),
         metrics,
         settings.keys,
         turned_away=lambda: app.state.registry.turned_away(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from http import HTTPStatus
 from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from listening_clf.serve.keys import Keys
 from listening_clf.serve.metrics import Metrics
-from listening_clf.serve.problems import Problem, ProblemError, log_failure, problem, respond
+from listening_clf.serve.problems import Problem, ProblemError, answer_to, log_failure
 from listening_clf.serve.registry import Registry
 from listening_clf.serve.settings import BODY_BYTES, BODY_SECONDS, HELD_BYTES
 
@@ -184,7 +185,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "lifespan" or (scope["type"] == "websocket" and self._is_for_us(scope)):
+        if scope["type"] == "lifespan" or (scope["type"] == "websocket" and self._is_for_us(Headers(scope=scope))):
             await self._app(scope, receive, send)
             return
         if scope["type"] == "websocket":
@@ -200,35 +201,45 @@ class Guarded:
 
         begun = perf_counter()
         try:
-            if not self._is_for_us(scope):
-                refused = problem(421, f"this service is called {' or '.join(self._hosts)}: see --host")
-                await respond(scope["path"], refused)(scope, receive, send_and_note)
-            elif not self._has_key(scope):
-                refused = problem(401, "this needs an API key, in the header 'Authorization: Bearer KEY'")
-                await respond(scope["path"], refused, _ASK_FOR_KEY)(scope, receive, send_and_note)
-            elif _asks_for_predictions(scope) and (full := self._turned_away()):
-                await respond(scope["path"], full.to_dict(), full.headers)(scope, receive, send_and_note)
-            else:
-                await self._with_body(scope, receive, send_and_note)
+            self._let_in(scope)
+            await self._with_body(scope, receive, send_and_note)
         except ClientDisconnect:
             status = HUNG_UP
         except Exception as error:
-            log_failure(error)  # whoever asked has been told already
+            answered = bool(status)
+            if not answered:
+                await answer_to(error, scope["path"])(scope, receive, send_and_note)
+            if answered or status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                log_failure(error)
         finally:
             route = getattr(scope.get("route"), "path", "")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(perf_counter() - begun)
 
-    def _is_for_us(self, scope: Scope) -> bool:
-        host = Headers(scope=scope).get("host", "")
+    def _let_in(self, scope: Scope) -> None:
+        """Let in whoever may come.
+
+        Raises:
+            ProblemError: the request is not for us, has no key, or there is no room for it.
+        """
+        headers = Headers(scope=scope)
+        if not self._is_for_us(headers):
+            raise ProblemError(421, f"this service is called {' or '.join(self._hosts)}: see --host")
+        if not self._has_key(scope, headers):
+            raise ProblemError(401, "this needs an API key, in the header 'Authorization: Bearer KEY'", _ASK_FOR_KEY)
+        if _asks_for_predictions(scope) and (full := self._turned_away()):
+            raise full
+
+    def _is_for_us(self, headers: Headers) -> bool:
+        host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return not self._hosts or name.lower() in self._hosts
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _has_key(self, scope: Scope, headers: Headers) -> bool:
         path = scope["path"]
         if scope["method"] in ("GET", "HEAD") and (path in OPEN or path.startswith(_OPEN_FOLDERS)):
             return True
-        return self._keys.owner(bearer_of(Headers(scope=scope))) is not None
+        return self._keys.owner(bearer_of(headers)) is not None
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have a request answered whose body stays within the limits."""

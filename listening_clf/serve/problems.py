@@ -87,35 +87,34 @@ def invalid(errors: Sequence[ErrorDetails | Any], roots: Sequence[str]) -> dict[
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the app in the one shape."""
 
-    @app.exception_handler(RequestValidationError)
-    async def of_body(request: Request, error: RequestValidationError) -> Response:
-        return respond(request.url.path, invalid(error.errors(), ("body",)))
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer_to(error, request.url.path)
 
-    @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: HTTPException) -> Response:
+    for kind in (RequestValidationError, HTTPException, ListeningError, Exception):
+        app.add_exception_handler(kind, handle)
+
+
+def answer_to(error: Exception, path: str) -> Response:
+    """What is answered to a request for that path which ended in an error."""
+    headers: Mapping[str, str] | None = None
+    if isinstance(error, RequestValidationError):
+        data = invalid(error.errors(), ("body",))
+    elif isinstance(error, HTTPException):
         data = error.to_dict() if isinstance(error, ProblemError) else problem(error.status_code, error.detail)
-        return respond(request.url.path, data, error.headers)
-
-    @app.exception_handler(ListeningError)
-    async def of_input(request: Request, error: ListeningError) -> Response:
-        return respond(request.url.path, problem(422, str(error)))
-
-    @app.exception_handler(Exception)
-    async def of_ours(request: Request, error: Exception) -> Response:
-        return respond(request.url.path, problem(500, "something went wrong here; the service's log says where"))
+        headers = error.headers
+    elif isinstance(error, ListeningError):
+        data = problem(422, str(error))
+    else:
+        data = problem(500, "something went wrong here; the service's log says where")
+    if path.startswith("/v2"):
+        data["error"] = data["detail"]  # where the Open Inference Protocol's clients look for it
+    return Response(to_json(data), data["status"], headers, MEDIA_TYPE)
 
 
 def log_failure(error: Exception) -> None:
     """Log where something went wrong that should not, but not its message, which may quote a call."""
     where = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s\n%s", type(error).__name__, where)
-
-
-def respond(path: str, data: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as the answer to a request for that path."""
-    if path.startswith("/v2"):
-        data = {**data, "error": data["detail"]}  # where the Open Inference Protocol's clients look for it
-    return Response(to_json(data), data["status"], headers, MEDIA_TYPE)
 
 
 def _sentence(found: Sequence[Mapping[str, str]]) -> str:

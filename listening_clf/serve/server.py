@@ -86,6 +86,7 @@ def _config(settings: Settings, folder: Path, loaded: dict[str, ListeningClassif
         factory=True,
         workers=settings.workers,
         http=LimitedProtocol,
+        proxy_headers=False,
         access_log=False,  # an address may name who spoke
         log_level="warning",
         server_header=False,
