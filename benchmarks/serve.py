@@ -129,7 +129,8 @@ def main(
 
 def _throughput(commands: Mapping[str, Command], turns: int, rounds: int, progress: Progress) -> dict[str, Any]:
     """For each of ours, what `predict` does without HTTP; for each service and number of clients, a run a round."""
-    # New ones for each measurement, since the tokens of texts that were read are remembered.
+    # New ones for each measurement, since the tokens of texts that were read are remembered. (In-process it is the turns
+    # that the most clients send: that is another process.)
     items = _items(turns * rounds * len(CLIENTS))
     slices = [slice(first, first + turns) for first in range(0, len(items), turns)]
     requests = {name: [_request(name, item) for item in items] for name in commands}
@@ -146,7 +147,7 @@ def _throughput(commands: Mapping[str, Command], turns: int, rounds: int, progre
             for name, service in services.items():
                 if name in references:
                     sleep(PAUSE_SECONDS)
-                    in_process[name].append(references[name].ask("many", items[new[0]])["seconds"])
+                    in_process[name].append(references[name].ask("many", items[new[-1]])["seconds"])
                 for clients, these in zip(CLIENTS, new, strict=True):
                     progress.update(shown, description=f"round {number + 1}: {name}, {clients} clients")
                     sleep(PAUSE_SECONDS)
