@@ -129,8 +129,8 @@ def main(
 
 def _throughput(commands: Mapping[str, Command], turns: int, rounds: int, progress: Progress) -> dict[str, Any]:
     """For each of ours, what `predict` does without HTTP; for each service and number of clients, a run a round."""
-    # New ones for each measurement, since the tokens of texts that were read are remembered. (In-process it is the turns
-    # that the most clients send: that is another process.)
+    # New ones for each measurement, since the tokens of texts that were read are remembered. In-process it is the turns
+    # that the most clients send, to another process.
     items = _items(turns * rounds * len(CLIENTS))
     slices = [slice(first, first + turns) for first in range(0, len(items), turns)]
     requests = {name: [_request(name, item) for item in items] for name in commands}
