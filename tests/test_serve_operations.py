@@ -145,17 +145,31 @@ def test_what_is_more_than_it_can_take_is_turned_away_at_once_and_then_all_is_we
             assert http.post("/v1/predict", json=TURN).status_code == 200
 
 
-def test_what_nobody_waits_for_any_more_is_not_judged() -> None:
-    turns = {"conversations": [{"turns": [{"speaker": "agent", "text": f"Is it the {n}th?"} for n in range(3000)]}]}
+MANY = [f"Is it the {n}th?" for n in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/v1/predict", {"turns": [{"text": text} for text in MANY]}),
+        ("/v1/conversations", {"conversations": [{"turns": [{"speaker": "agent", "text": text} for text in MANY]}]}),
+        ("/", {"inputs": MANY}),
+        (
+            "/v2/models/{name}/infer",
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(MANY)], "data": MANY}]},
+        ),
+    ],
+)
+def test_what_nobody_waits_for_any_more_is_not_judged(route: str, body: dict[str, Any]) -> None:
     with running_service() as service, service.client() as http:
         with suppress(httpx2.ReadTimeout):
-            http.post("/v1/conversations", json=turns, timeout=0.5)
+            http.post(route.format(name="small"), json=body, timeout=0.5)
 
         def is_counted() -> bool:
             figures = http.get("/metrics").text
-            return 'route="/v1/conversations",status="499"' in figures and "listening_waiting_turns 0.0" in figures
+            return f'route="{route}",status="499"' in figures and "listening_waiting_turns 0.0" in figures
 
-        wait_for(is_counted, seconds=2)
+        wait_for(is_counted, seconds=10)
         assert "listening_turns_total{" not in http.get("/metrics").text
         assert service.log.count("\n") == 1
 

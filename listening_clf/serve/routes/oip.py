@@ -21,7 +21,7 @@ from listening_clf import __version__
 from listening_clf.checkpoint import ONNX_DATA
 from listening_clf.conversation import TurnInContext, in_context
 from listening_clf.errors import TurnError
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, parse_json
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, parse_json, unless_gone
 from listening_clf.serve.problems import ProblemError
 from listening_clf.serve.registry import Registry, Served
 from listening_clf.serve.settings import REQUEST_TURNS
@@ -142,7 +142,7 @@ async def infer(name: str, request: Request, models: Models, version: str = "") 
     served = await _served(models, name, version)
     asked, rest = _split(await request.body(), request.headers.get(HEADER_LENGTH))
     texts = _inputs(asked, rest)
-    predictions = await served.predict(_in_context(texts))
+    predictions = await unless_gone(request, served.predict(_in_context(texts)))
     labels = served.classifier.labels
     tensors = [
         _Tensor(SCORES, "FP32", np.array([it.scores[label] for it in predictions for label in labels], np.float32)),

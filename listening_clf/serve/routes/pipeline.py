@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, Field
 
 from listening_clf.conversation import Prediction, in_context
-from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute
+from listening_clf.serve.http import PROBLEMS, Json, Models, StrictRoute, unless_gone
 from listening_clf.serve.schemas import EXAMPLE_SCORES, Strict, Text
 from listening_clf.serve.settings import REQUEST_TURNS
 
@@ -62,12 +62,13 @@ async def classify(
     body: Annotated[
         PipelineRequest, Body(openapi_examples={"a sentence": {"value": {"inputs": "What happened then?"}}})
     ],
+    request: Request,
     models: Models,
 ) -> Json:
     """For each input a list of all labels with their probabilities, the likeliest first. Goes to the default model."""
     inputs = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     items = [in_context(it) if isinstance(it, str) else in_context(it.text, it.text_pair) for it in inputs]
-    predictions = await (await models.get()).predict(items)
+    predictions = await unless_gone(request, (await models.get()).predict(items))
     return Json([_elements(prediction, body.parameters.top_k) for prediction in predictions])
 
 
