@@ -38,9 +38,7 @@ def all_but(*known: str) -> list[str]:
 
 def reads_the_words(turns: Sequence[LabelledTurn]) -> Any:
     """The logits of a system that gives the labels that the turn's text names."""
-    return np.array(
-        [[3.0 if label in said[at].text else -3.0 for label in LABELS] for said, at in (it.item for it in turns)]
-    )
+    return np.array([[3.0 if label in said[at].text else -3.0 for label in LABELS] for (said, at), _ in turns])
 
 
 DEV = agent(

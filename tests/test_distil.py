@@ -17,7 +17,7 @@ from listening_clf.checkpoint import WEIGHTS
 from listening_clf.encoding import EncodingSettings
 from listening_clf.finetune import TrainConfig, loop, train
 from listening_clf.finetune.base import keep_layers
-from listening_clf.finetune.data import LabelledTurn, draw, epoch_turns, labelled_turns
+from listening_clf.finetune.data import LabelledTurn, draw, labelled_turns
 from listening_clf.finetune.distil import Teacher, without_annotations
 from tests.conftest import plain_encoder
 
@@ -72,21 +72,6 @@ def test_annotators_whom_the_teacher_contradicts_are_believed(conversations: lis
     agreed = np.abs(taught - given) > 0
     assert agreed.mean() > 0.9
     np.testing.assert_array_equal(taught_wrong[agreed], 1 - given[agreed])
-
-
-@pytest.mark.parametrize("context_dropout", [0.0, 1.0])
-def test_of_a_copy_in_asr_style_the_teacher_reads_what_was_said(
-    conversations: list[Conversation], context_dropout: float
-) -> None:
-    config = TrainConfig(asr_copies=1.0, timing_dropout=0.0, context_dropout=context_dropout)
-    turns = epoch_turns(conversations[:3], LABELS, config, epoch=0)
-    said, copies = ([it for it in turns if bool(it.original) == is_copy] for is_copy in (False, True))
-    assert [it.original for it in copies] == [it.item for it in said]
-    assert any(copy.item != it.item for copy, it in zip(copies, said, strict=True))
-    teacher = a_teacher()
-    taught = targets_of(teacher, said)
-    assert read(teacher, copies) == 0
-    np.testing.assert_array_equal(targets_of(teacher, copies), taught)
 
 
 def test_a_teacher_must_know_the_labels() -> None:
@@ -148,7 +133,7 @@ def test_a_run_that_resumes_asks_its_teacher_nothing_again(
 def test_a_conversation_without_annotations_is_learned_from_turn_by_turn(conversations: list[Conversation]) -> None:
     (bare,) = (without_annotations(it, LABELS) for it in conversations[:1])
     turns = labelled_turns([bare], LABELS)
-    assert tuple(index for _, index in (it.item for it in turns)) == bare.agent_turns
+    assert tuple(index for (_, index), _ in turns) == bare.agent_turns
     assert np.isnan([it.targets for it in turns]).all()
 
 

@@ -40,17 +40,16 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainConfig, int]]:
 
 def test_what_a_model_needs_is_made_first_and_once(made: list[tuple[str, TrainConfig, int]], tmp_path: Path) -> None:
     make.make(Model.TINY, tmp_path)
-    assert [name for name, *_ in made] == ["teacher", "plain", "distilled", "small", "tiny"]
+    assert [name for name, *_ in made] == ["teacher", "plain", "small", "tiny"]
     make.make(Model.SMALL, tmp_path)
-    assert len(made) == 5
-    teacher, plain, distilled, small, tiny = (settings for _, settings, _ in made)
+    assert len(made) == 4
+    teacher, plain, small, tiny = (settings for _, settings, _ in made)
     assert plain.base == f"the folder of {base.MINILM}"
     assert teacher.base == f"the folder of {base.MPNET}"
-    assert distilled.base == str(tmp_path / "plain")
-    assert distilled.teacher == str(tmp_path / "teacher")
-    assert small.base == small.teacher == str(tmp_path / "distilled")
+    assert small.base == str(tmp_path / "plain")
+    assert small.teacher == str(tmp_path / "teacher")
     assert tiny.base == tiny.teacher == str(tmp_path / "small")
-    assert [unlabelled for *_, unlabelled in made] == [0, 0, 1, 1, 1]
+    assert [unlabelled for *_, unlabelled in made] == [0, 0, 1, 1]
 
 
 def test_an_archive_in_five_packages_is_joined(

@@ -141,7 +141,7 @@ def _measure(
     classifier: ListeningClassifier, conversations: Sequence[Conversation], labels: Sequence[str]
 ) -> dict[str, float]:
     turns = labelled_turns(conversations, classifier.labels)
-    texts, contexts = [it.item[0][it.item[1]] for it in turns], [it.item[0][: it.item[1]] for it in turns]
+    texts, contexts = [it[0][it[1]] for it, _ in turns], [it[0][: it[1]] for it, _ in turns]
     predictions = classifier.predict(texts, context=contexts)
     probabilities = np.array([list(prediction.scores.values()) for prediction in predictions])
     return _figures(probabilities, turns, classifier.thresholds, labels)

@@ -36,7 +36,6 @@ class Model(StrEnum):
 
     PLAIN = "plain"
     TEACHER = "teacher"
-    DISTILLED = "distilled"
     SMALL = "small"
     TINY = "tiny"
 
@@ -54,9 +53,7 @@ def main(
 
     plain, all-MiniLM-L6-v2 on the labels: half an hour
 
-    distilled, plain taught by teacher: two hours
-
-    small, distilled taught by itself to read ASR style: an hour and a half
+    small, plain taught by teacher: two hours
 
     tiny, three layers of small taught by small: half an hour
     """

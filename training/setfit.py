@@ -25,12 +25,8 @@ _SURE = 1e-9
 def rows(turns: Sequence[LabelledTurn]) -> list[dict[str, Any]]:
     """The turns as SetFit's script reads them, each with what the customer said right before it."""
     return [
-        {
-            "text": it.item[0][it.item[1]].text,
-            "context": _context(*it.item),
-            "targets": (it.targets == 1).astype(int).tolist(),
-        }
-        for it in turns
+        {"text": turns[index].text, "context": _context(turns, index), "targets": (targets == 1).astype(int).tolist()}
+        for (turns, index), targets in turns
     ]
 
 

@@ -36,8 +36,6 @@ class LabelledTurn(NamedTuple):
     item: TurnInContext
     targets: NDArray[np.float32]
     """Shape (labels,): 1 given, 0 not given, NaN unknown; between them where a teacher is learned from."""
-    original: TurnInContext | None = None
-    """What was said, where `item` is that in ASR style: a teacher reads this one."""
 
 
 class Example(NamedTuple):
@@ -53,23 +51,21 @@ def labelled_turns(conversations: Sequence[Conversation], labels: Sequence[str])
     Raises:
         TrainingError: a turn has a label that is not among `labels`, or no turn is annotated.
     """
-    turns = [turn for conversation in conversations for turn in _turns_of(conversation, labels)]
+    turns = []
+    for conversation in conversations:
+        for index in conversation.annotated_turns:
+            given = conversation.turns[index].labels or ()
+            if unknown := sorted(set(given) - set(labels)):
+                raise TrainingError(
+                    f"conversation {conversation.id!r}, turn {index}: unknown label {unknown[0]!r}; "
+                    f"the model's labels are {', '.join(labels)}"
+                )
+            unknown_here = conversation.unknown_labels(index)
+            targets = [math.nan if label in unknown_here else float(label in given) for label in labels]
+            turns.append(LabelledTurn((conversation.turns, index), np.array(targets, dtype=np.float32)))
     if not turns:
         raise TrainingError(NOT_ANNOTATED)
     return turns
-
-
-def _turns_of(conversation: Conversation, labels: Sequence[str]) -> Iterator[LabelledTurn]:
-    for index in conversation.annotated_turns:
-        given = conversation.turns[index].labels or ()
-        if unknown := sorted(set(given) - set(labels)):
-            raise TrainingError(
-                f"conversation {conversation.id!r}, turn {index}: unknown label {unknown[0]!r}; "
-                f"the model's labels are {', '.join(labels)}"
-            )
-        unknown_here = conversation.unknown_labels(index)
-        targets = [math.nan if label in unknown_here else float(label in given) for label in labels]
-        yield LabelledTurn((conversation.turns, index), np.array(targets, dtype=np.float32))
 
 
 def draw(conversations: Sequence[Conversation], turns: int, rng: np.random.Generator) -> list[Conversation]:
@@ -91,14 +87,14 @@ def epoch_turns(
     They depend on the seed and the epoch alone, so that a run that resumes sees what it would have seen.
     """
     rng = np.random.default_rng([config.seed, epoch])
-    turns: list[LabelledTurn] = []
+    shown = []
     for conversation in conversations:
         if rng.random() < config.timing_dropout:
             conversation = without_times(conversation)
-        turns += _turns_of(conversation, labels)
+        shown.append(conversation)
         if rng.random() < config.asr_copies:
-            copies = _turns_of(asr_style(conversation), labels)
-            turns += [copy._replace(original=(conversation.turns, copy.item[1])) for copy in copies]
+            shown.append(asr_style(conversation))
+    turns = labelled_turns(shown, labels)
     alone = rng.random(len(turns)) < config.context_dropout
     return [without_context(turn, labels) if drop else turn for turn, drop in zip(turns, alone, strict=True)]
 
@@ -140,17 +136,9 @@ def without_times(conversation: Conversation) -> Conversation:
 
 def without_context(turn: LabelledTurn, labels: Sequence[str]) -> LabelledTurn:
     """The turn alone. That it interrupts can then no longer be seen, and is unknown; that it does not, stays."""
+    turns, index = turn.item
     unseen = (np.array(labels) == Label.INTERRUPTION) & (turn.targets == 1)
-    return LabelledTurn(
-        _alone(turn.item),
-        np.where(unseen, np.float32("nan"), turn.targets),
-        turn.original and _alone(turn.original),
-    )
-
-
-def _alone(item: TurnInContext) -> TurnInContext:
-    turns, index = item
-    return turns[index : index + 1], 0
+    return LabelledTurn((turns[index : index + 1], 0), np.where(unseen, np.float32("nan"), turn.targets))
 
 
 _SPOKEN = str.maketrans(dict.fromkeys(string.punctuation + "–—…“”‘’", " ") | {"'": "", "’": ""})

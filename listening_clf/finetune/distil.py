@@ -1,10 +1,8 @@
 """Distillation: a model learns a teacher's probabilities beside the annotators' labels (Hinton et al., 2015).
 
-The teacher reads every turn with the same omissions as the student, which Beyer et al. ("Knowledge distillation: a good
-teacher is patient and consistent", CVPR 2022) found to matter most. So it can also teach turns that nobody annotated.
-Where the student reads a copy in ASR style, the teacher reads what was said, and the student learns to answer alike
-(Xie et al., "Self-training with Noisy Student improves ImageNet classification", CVPR 2020). What the teacher once said
-of a turn is not asked again: in every epoch much is as before.
+The teacher reads every turn just as the student does, with the same omissions and in the same style, which Beyer et
+al. ("Knowledge distillation: a good teacher is patient and consistent", CVPR 2022) found to matter most. So it can also
+teach turns that nobody annotated. What it once said of a turn is not asked again: in every epoch much is as before.
 """
 
 from __future__ import annotations
@@ -93,7 +91,9 @@ class Teacher:
         """
         logits = np.stack([self._answers[key] for key, _ in self._encoded(turns)])
         taught = calibrated(logits, [Calibration()] * logits.shape[1])[:, self._columns]
-        return [turn._replace(targets=self._mixed(turn.targets, own)) for turn, own in zip(turns, taught, strict=True)]
+        return [
+            LabelledTurn(turn.item, self._mixed(turn.targets, own)) for turn, own in zip(turns, taught, strict=True)
+        ]
 
     def _mixed(self, targets: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
         difference = own - targets
@@ -124,7 +124,7 @@ class Teacher:
             self._answers = answers
 
     def _encoded(self, turns: Sequence[LabelledTurn]) -> Iterator[tuple[bytes, Encoded]]:
-        for one in self._model.encoder.encode_many(turn.original or turn.item for turn in turns):
+        for one in self._model.encoder.encode_many(turn.item for turn in turns):
             yield input_key(one), one
 
 
