@@ -169,7 +169,7 @@ def test_what_nobody_waits_for_any_more_is_not_judged(route: str, body: dict[str
             figures = http.get("/metrics").text
             return f'route="{route}",status="499"' in figures and "listening_waiting_turns 0.0" in figures
 
-        wait_for(is_counted, seconds=10)
+        wait_for(is_counted, seconds=2)
         assert "listening_turns_total{" not in http.get("/metrics").text
         assert service.log.count("\n") == 1
 
