@@ -91,6 +91,14 @@ def test_the_points_of_a_few_turns_are_those_worked_out_by_hand() -> None:
     )
 
 
+def test_two_scores_that_float32_has_nothing_between_are_told_apart() -> None:
+    for low in np.arange(0.3, 0.3 + 1e-5, 1e-7, dtype=np.float32):
+        scores = np.array([[low], [np.nextafter(low, np.float32(1))], [0.9]], dtype=np.float32)
+        point = operating_points(scores, np.array([[0.0], [1.0], [1.0]]), ["summary"])["summary"][0]
+        assert (scores[:, 0] >= point.threshold).tolist() == [False, True, True]
+        assert (point.precision, point.recall) == (1.0, 1.0)
+
+
 def test_a_threshold_has_as_many_digits_as_it_takes_to_part_two_turns() -> None:
     scores = np.array([[0.9999901], [0.9999909], [0.999]])
     (point,) = operating_points(scores, np.array([[0.0], [1.0], [0.0]]), ["summary"])["summary"]

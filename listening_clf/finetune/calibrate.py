@@ -147,6 +147,9 @@ def _operating_points(scores: Floats, truth: NDArray[np.bool_]) -> Iterator[Oper
 
 
 def _midway(low: float, high: float) -> float:
-    """About midway between two probabilities: with four digits, or as many as it takes to lie between them."""
+    """About midway between two probabilities: with four digits, or as many as it takes to lie between them.
+
+    It lies above the lower one in float32, too, in which a model's probabilities are compared with it.
+    """
     numbers = (round((low + high) / 2, digits) for digits in range(4, 17))
-    return next((number for number in numbers if low < number < high), high)
+    return next((number for number in numbers if low < np.float32(number) and number < high), high)
