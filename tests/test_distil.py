@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from listening_clf import Conversation, Label, ListeningClassifier, TrainingError
 from listening_clf.checkpoint import WEIGHTS
 from listening_clf.encoding import EncodingSettings
 from listening_clf.finetune import TrainConfig, loop, train
-from listening_clf.finetune.base import keep_layers
+from listening_clf.finetune.base import keep_layers, set_dropout
 from listening_clf.finetune.data import LabelledTurn, draw, labelled_turns
 from listening_clf.finetune.distil import Teacher, without_annotations
 from tests.conftest import plain_encoder
@@ -152,6 +152,16 @@ def test_layers_that_there_are_not_cannot_be_kept(bundled_folder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(bundled_folder)
     with pytest.raises(TrainingError, match=r"layers is 7, but the base has 6$"):
         keep_layers(model, 7)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.3])
+def test_hidden_states_are_dropped_out_as_told_and_attention_as_before(share: float | None, tiny_base: str) -> None:
+    config = AutoConfig.from_pretrained(tiny_base, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    set_dropout(model, share)
+    layer = model.bert.encoder.layer[0]
+    assert layer.output.dropout.p == model.dropout.p == (0.1 if share is None else share)
+    assert layer.attention.self.dropout.p == 0
 
 
 def test_a_student_of_one_layer_learns_from_turns_that_nobody_annotated(

@@ -149,6 +149,8 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         ({"seed": "abc"}, "seed must be a whole number, 0 or more, not 'abc'"),
         ({"learning_rate": math.inf}, "learning_rate must be a number, not inf"),
         ({"weight_decay": "x"}, "weight_decay must be a number, not 'x'"),
+        ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
+        ({"dropout": "x"}, "dropout must be a number, not 'x'"),
         ({"replay": -1}, "replay must be 0 or more, not -1"),
         ({"base": None}, "base must be a model's name, folder or hub id, not None"),
         ({"encoding": 5}, "encoding must have context_tokens and max_length, not 5"),

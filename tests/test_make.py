@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from listening_clf import CheckpointError, Conversation, TrainingError
+from listening_clf import CheckpointError, Conversation, TrainingError, Turn
 from listening_clf.checkpoint import MANIFEST
 from listening_clf.finetune import TrainConfig
 
@@ -50,6 +50,18 @@ def test_what_a_model_needs_is_made_first_and_once(made: list[tuple[str, TrainCo
     assert small.teacher == str(tmp_path / "teacher")
     assert tiny.base == tiny.teacher == str(tmp_path / "small")
     assert [unlabelled for *_, unlabelled in made] == [0, 0, 1, 1]
+
+
+def test_interviews_are_learned_from_twice_in_different_timing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    turns = (Turn("customer", "I never sleep."), Turn("agent", "You never sleep.", labels=("paraphrase",)))
+    corpora = [Conversation(turns, meta={"corpus": corpus}) for corpus in ("annomi", "star")]
+    learned: list[Conversation] = []
+    monkeypatch.setattr(make, "load_split", lambda split: corpora)
+    monkeypatch.setattr(make, "local_base", lambda name: name)
+    monkeypatch.setattr(make, "train", lambda config, train_data, *others, **options: learned.extend(train_data))
+    make.make(Model.PLAIN, tmp_path)
+    assert [it.meta["corpus"] for it in learned] == ["annomi", "star", "annomi"]
+    assert learned[0].turns[1].start != learned[2].turns[1].start
 
 
 def test_an_archive_in_five_packages_is_joined(

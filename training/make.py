@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from listening_clf.checkpoint import MANIFEST
+from listening_clf.conversation import Conversation
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.replay import AUTHORED
 from training.base import local_base
@@ -81,7 +82,7 @@ def make(model: Model, runs: Path) -> Path:
     logger.info("%s: from %s, taught by %s", model, settings.base, settings.teacher or "the labels alone")
     return train(
         settings,
-        list(with_times(load_split("train"), np.random.default_rng(settings.seed))),
+        list(with_times(_train_data(), np.random.default_rng(settings.seed))),
         load_split("dev"),
         folder,
         unlabelled=load_unlabelled() if settings.teacher else (),
@@ -89,6 +90,12 @@ def make(model: Model, runs: Path) -> Path:
         card=(ROOT / "model_card.md").read_text(encoding="utf-8") if model == Model.SMALL else None,
         resume=True,
     )
+
+
+def _train_data() -> list[Conversation]:
+    """The train split, AnnoMI's interviews twice: the only real talk in which all labels occur is an eighth of it."""
+    train_data = load_split("train")
+    return train_data + [it for it in train_data if it.meta["corpus"] == "annomi"]
 
 
 def _source(name: str, runs: Path) -> str:

@@ -111,6 +111,14 @@ def keep_layers(model: Any, count: int | None) -> None:
         model.config.layer_types = [layer_types[index] for index in kept]
 
 
+def set_dropout(model: torch.nn.Module, share: float | None) -> None:
+    """Have training steps drop that share of the hidden states, wherever the model drops any. None: as it is."""
+    if share is not None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout) and module.p:
+                module.p = share
+
+
 def _start_head_as_identity(model: Any, is_new: Collection[str]) -> None:
     """Let a new output layer see the first token's state itself, through the square layer between them.
 

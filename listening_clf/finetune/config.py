@@ -44,6 +44,9 @@ class TrainConfig:
     warmup: float = 0.1
     """The share of all steps in which the learning rate rises."""
     weight_decay: float = 0.01
+    dropout: float | None = None
+    """The share of hidden states that each training step leaves out. None: the base's. On a CPU, none is half as fast
+    again."""
     asr_copies: float = 0.5
     """The share of conversations that each epoch also shows as a speech recogniser would have written them."""
     timing_dropout: float = 0.5
@@ -73,6 +76,8 @@ class TrainConfig:
         for name in ("weight_decay", "replay", "unlabelled"):
             if self._number(name) < 0:
                 raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.dropout is not None and not 0 <= self._number("dropout") < 1:
+            raise TrainingError(f"dropout must be at least 0 and below 1, not {self.dropout}")
         if self._number("learning_rate") <= 0:
             raise TrainingError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not isinstance(self.base, (str, Path)) or not str(self.base):

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from listening_clf.checkpoint import MANIFEST, WEIGHTS, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
 from listening_clf.errors import TrainingError
-from listening_clf.finetune.base import keep_layers, load_base
+from listening_clf.finetune.base import keep_layers, load_base, set_dropout
 from listening_clf.finetune.calibrate import fit_thresholds
 from listening_clf.finetune.card import model_card
 from listening_clf.finetune.config import TrainConfig
@@ -120,6 +120,7 @@ def train(
     encoder = start.encoder()
     dev = encoded(dev_turns, encoder)
     keep_layers(model, config.layers)
+    set_dropout(model, config.dropout)
     replay = Replay(labels if start.manifest and config.replay else ())
     unannotated = [without_annotations(conversation, labels) for conversation in unlabelled]
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
