@@ -50,7 +50,7 @@ def main(
     It has the settings of configs/NAME.yaml and is written to runs/NAME. What it needs is made first; what is there
     already is taken as it is. On two cores with bfloat16:
 
-    teacher, all-mpnet-base-v2 on the labels: an hour and a half
+    teacher, all-mpnet-base-v2 on the labels: two and a half hours
 
     plain, all-MiniLM-L6-v2 on the labels: half an hour
 
