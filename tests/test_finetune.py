@@ -130,7 +130,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"base": "x", "epoch": 3}, "there is no setting 'epoch': expected one of asr_copies, base"),
+        ({"base": "x", "epoch": 3}, "there is no setting 'epoch': expected one of asr_copies, average_weights, base"),
         ({"base": "x", "epochs": 0}, "epochs must be a whole number, 1 or more, not 0"),
         ({"base": "x", "warmup": 2}, "warmup must lie between 0 and 1, not 2"),
         ({"base": "x", "learning_rate": -1}, "learning_rate must be above 0"),
@@ -151,6 +151,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         ({"weight_decay": "x"}, "weight_decay must be a number, not 'x'"),
         ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
         ({"dropout": "x"}, "dropout must be a number, not 'x'"),
+        ({"average_weights": "yes"}, "average_weights must be true or false, not 'yes'"),
         ({"replay": -1}, "replay must be 0 or more, not -1"),
         ({"base": None}, "base must be a model's name, folder or hub id, not None"),
         ({"encoding": 5}, "encoding must have context_tokens and max_length, not 5"),
@@ -475,6 +476,40 @@ def test_fine_tuning_rehearses_and_resumes_to_the_same_weights(
     resumed = train(config, *data, tmp_path / "resumed", resume=True)
     one, other = load_file(unbroken / WEIGHTS), load_file(resumed / WEIGHTS)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_mean_of_a_run_is_of_its_start_and_each_epoch_and_outlives_a_kill(
+    config: TrainConfig,
+    conversations: list[Conversation],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from listening_clf.finetune import loop
+
+    config = replace(config, base=str(trained), encoding=None, replay=0)
+    data = conversations[:16], conversations[16:]
+    weights = [{name: value.float() for name, value in load_file(trained / WEIGHTS).items()}]
+    measure = loop._dev_metrics
+
+    def measured(model: torch.nn.Module, *others: Any) -> dict[str, LabelMetrics]:
+        weights.append({name: value.clone() for name, value in model.state_dict().items()})
+        return measure(model, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_dev_metrics", measured)
+        train(config, *data, tmp_path / "last")
+
+    config = replace(config, average_weights=True)
+    interrupt_at(22, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, *data, tmp_path / "mean")
+    assert list(tmp_path.glob("mean.run/at-001-*")), "the first epoch is in the mean already"
+    mean = load_file(train(config, *data, tmp_path / "mean", resume=True) / WEIGHTS)
+    assert len(weights) == 3
+    for name, value in mean.items():
+        expected = torch.stack([each[name] for each in weights]).mean(0)
+        torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3, msg=name)
 
 
 def test_a_complete_model_is_never_trained_over(

@@ -15,6 +15,7 @@ from listening_clf.checkpoint import MANIFEST
 from listening_clf.conversation import Conversation
 from listening_clf.finetune import TrainConfig, train
 from listening_clf.finetune.replay import AUTHORED
+from training.augment import with_other_customers
 from training.base import local_base
 from training.data import load_split, load_unlabelled
 from training.timing import with_times
@@ -37,6 +38,7 @@ class Model(StrEnum):
 
     PLAIN = "plain"
     TEACHER = "teacher"
+    DISTILLED = "distilled"
     SMALL = "small"
     TINY = "tiny"
 
@@ -54,7 +56,9 @@ def main(
 
     plain, all-MiniLM-L6-v2 on the labels: half an hour
 
-    small, plain taught by teacher: two hours
+    distilled, plain taught by teacher: two hours
+
+    small, distilled with the labels alone, and the mean of its weights on the way: an hour and a half
 
     tiny, three layers of small taught by small: half an hour
     """
@@ -82,7 +86,7 @@ def make(model: Model, runs: Path) -> Path:
     logger.info("%s: from %s, taught by %s", model, settings.base, settings.teacher or "the labels alone")
     return train(
         settings,
-        list(with_times(_train_data(), np.random.default_rng(settings.seed))),
+        _train_data(np.random.default_rng(settings.seed)),
         load_split("dev"),
         folder,
         unlabelled=load_unlabelled() if settings.teacher else (),
@@ -92,10 +96,15 @@ def make(model: Model, runs: Path) -> Path:
     )
 
 
-def _train_data() -> list[Conversation]:
-    """The train split, AnnoMI's interviews twice: the only real talk in which all labels occur is an eighth of it."""
+def _train_data(rng: np.random.Generator) -> list[Conversation]:
+    """The train split, and half as many paraphrases again as it has, after another customer's words.
+
+    AnnoMI's interviews are in it twice: the only real talk in which all labels occur is an eighth of it.
+    """
     train_data = load_split("train")
-    return train_data + [it for it in train_data if it.meta["corpus"] == "annomi"]
+    interviews = [it for it in train_data if it.meta["corpus"] == "annomi"]
+    misplaced = list(with_other_customers(train_data, rng))[::2]
+    return [*with_times([*train_data, *interviews], rng), *misplaced]
 
 
 def _source(name: str, runs: Path) -> str:

@@ -95,8 +95,7 @@ def fit_thresholds(
         precision, recall, cuts = precision_recall_curve(truth, scores)
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(np.argmax(f1[:-1]))
-        below = cuts[best - 1] if best else 0.0
-        threshold = float((cuts[best] + below) / 2)
+        threshold = _midway(float(cuts[best - 1]) if best else 0.0, float(cuts[best]))
         if label in prior:
             weight = truth.sum() / (truth.sum() + PRIOR_POSITIVES)
             threshold = float(weight * threshold + (1 - weight) * prior[label])

@@ -47,6 +47,10 @@ class TrainConfig:
     dropout: float | None = None
     """The share of hidden states that each training step leaves out. None: the base's. On a CPU, none is half as fast
     again."""
+    average_weights: bool = False
+    """Keep the mean of the weights that the run starts from and of those after each epoch, not the last ones (Wortsman
+    et al. 2022, "Robust fine-tuning of zero-shot models"; Kaddour 2022, "Stop wasting my time!"). It suits a base that
+    knows the labels already."""
     asr_copies: float = 0.5
     """The share of conversations that each epoch also shows as a speech recogniser would have written them."""
     timing_dropout: float = 0.5
@@ -78,6 +82,8 @@ class TrainConfig:
                 raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.dropout is not None and not 0 <= self._number("dropout") < 1:
             raise TrainingError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if not isinstance(self.average_weights, bool):
+            raise TrainingError(f"average_weights must be true or false, not {self.average_weights!r}")
         if self._number("learning_rate") <= 0:
             raise TrainingError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not isinstance(self.base, (str, Path)) or not str(self.base):

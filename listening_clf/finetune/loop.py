@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.optim.swa_utils import AveragedModel
 
 from listening_clf.checkpoint import MANIFEST, WEIGHTS, Calibration, check_replaceable
 from listening_clf.conversation import Conversation
@@ -54,9 +55,10 @@ def train(
 ) -> Path:
     """Fine-tune a model and write it, calibrated and exported, as a checkpoint folder.
 
-    The weights kept are those of the last epoch, unless an earlier one had a better macro F1 on dev by more than its
-    standard error: on a few dozen dev turns, which epoch looks best is chance. Under `accelerate launch`, every process
-    calls this with the same arguments; the first one writes, and returns later than the others.
+    The weights kept are those of the last epoch (with `average_weights`, the mean up to there), unless an earlier one
+    had a better macro F1 on dev by more than its standard error: on a few dozen dev turns, which epoch looks best is
+    chance. Under `accelerate launch`, every process calls this with the same arguments; the first one writes, and
+    returns later than the others.
 
     Args:
         config: the settings.
@@ -124,6 +126,7 @@ def train(
     replay = Replay(labels if start.manifest and config.replay else ())
     unannotated = [without_annotations(conversation, labels) for conversation in unlabelled]
     prepared, optimizer = accelerator.prepare(model, optimizer_for(model, config))
+    mean = _mean_from(model, accelerator) if config.average_weights else None
     state.restore(accelerator)
     if teacher:
         state.recall_answers(teacher)
@@ -160,12 +163,15 @@ def train(
                 state.step, state.all_steps = step + 1, state.all_steps + 1
                 if state.step % config.checkpoint_steps == 0:
                     state.save(accelerator)
-            metrics = _dev_metrics(model, dev, labels, config, accelerator)
+            if mean:
+                mean.update_parameters(model)
+            reached = mean.module if mean else model
+            metrics = _dev_metrics(reached, dev, labels, config, accelerator)
             f1 = macro_f1(metrics)
             logger.info("epoch %d: macro F1 on dev %.4f, with thresholds fitted to this epoch", epoch + 1, f1)
             bar.dev(f1)
             accelerator.log({"macro F1 on dev": f1}, step=state.all_steps)
-            state.finish_epoch(accelerator, model, f1, macro_f1_error(metrics))
+            state.finish_epoch(accelerator, reached, f1, macro_f1_error(metrics))
 
     is_main = accelerator.is_main_process
     accelerator.end_training()  # what follows takes long, and the other processes need not wait for it
@@ -186,6 +192,14 @@ def train(
             )
         state.discard()
     return output
+
+
+def _mean_from(model: torch.nn.Module, accelerator: Accelerator) -> AveragedModel:
+    """The mean of the weights as they are and as they will be, a part of the run's checkpoints."""
+    mean = AveragedModel(model)
+    mean.update_parameters(model)
+    accelerator.register_for_checkpointing(mean)
+    return mean
 
 
 def _taught(
