@@ -14,7 +14,7 @@ from listening_clf import Label, ListeningClassifier
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "minimal_pairs.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_of_a_hundred_turns_in_minimal_pairs_85_are_judged_right(bundled: ListeningClassifier) -> None:
+def test_of_a_hundred_turns_in_minimal_pairs_90_are_judged_right(bundled: ListeningClassifier) -> None:
     wrong = []
     for pair in PAIRS:
         for side in ("with", "without"):
@@ -22,7 +22,7 @@ def test_of_a_hundred_turns_in_minimal_pairs_85_are_judged_right(bundled: Listen
             given = pair["label"] in bundled.predict(turn["text"], turn.get("context")).labels
             if given != (side == "with"):
                 wrong.append(f"{pair['label']}, {side}: {turn['text']}")
-    assert len(wrong) <= 0.15 * 2 * len(PAIRS), "\n".join(wrong)
+    assert len(wrong) <= 0.1 * 2 * len(PAIRS), "\n".join(wrong)
 
 
 def test_the_minimal_pairs_are_of_every_label() -> None:
