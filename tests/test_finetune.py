@@ -336,8 +336,8 @@ def test_other_labels_make_another_model(config: TrainConfig, tmp_path: Path) ->
     assert list(classifier.predict("Hello.").scores) == ["greeting", "farewell"]
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Ctrl-C come at the given training step, once."""
+def train_until(step: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
+    """Train with those arguments until Ctrl-C comes, once, at the given step."""
     from listening_clf.finetune import loop
 
     taken = 0
@@ -351,6 +351,8 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return take(*arguments)
 
     monkeypatch.setattr(loop, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(*arguments)
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
@@ -360,9 +362,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    interrupt_at(8, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, conversations[:16], conversations[16:], tmp_path / "model")
+    train_until(8, monkeypatch, config, conversations[:16], conversations[16:], tmp_path / "model")
     assert not (tmp_path / "model").exists()
     train(config, conversations[:16], conversations[16:], tmp_path / "model", resume=True)
     resumed, unbroken = load_file(tmp_path / "model" / WEIGHTS), load_file(trained / WEIGHTS)
@@ -470,9 +470,7 @@ def test_fine_tuning_rehearses_and_resumes_to_the_same_weights(
     assert min(shown) >= 2 * own
     assert Checkpoint.open(unbroken).manifest.training_data == (AUTHORED,)
 
-    interrupt_at(8, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, *data, tmp_path / "resumed")
+    train_until(8, monkeypatch, config, *data, tmp_path / "resumed")
     resumed = train(config, *data, tmp_path / "resumed", resume=True)
     one, other = load_file(unbroken / WEIGHTS), load_file(resumed / WEIGHTS)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -501,9 +499,7 @@ def test_the_mean_of_a_run_is_of_its_start_and_each_epoch_and_outlives_a_kill(
         train(config, *data, tmp_path / "last")
 
     config = replace(config, average_weights=True)
-    interrupt_at(22, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, *data, tmp_path / "mean")
+    train_until(22, monkeypatch, config, *data, tmp_path / "mean")
     assert list(tmp_path.glob("mean.run/at-001-*")), "the first epoch is in the mean already"
     mean = load_file(train(config, *data, tmp_path / "mean", resume=True) / WEIGHTS)
     assert len(weights) == 3

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from listening_clf.conversation import Conversation
+from listening_clf.finetune.data import without_times
 from listening_clf.labels import Label
 
 _NEEDS_CONTEXT = (Label.REFLECTION, Label.SUMMARY, Label.INTERRUPTION)
@@ -27,17 +28,20 @@ def with_other_customers(conversations: Sequence[Conversation], rng: np.random.G
         begins with the turns of the other one up to a customer's. Only its last turn is annotated, without times, and
         not as a paraphrase; of reflection, summary and interruption it is not known whether they are there.
     """
-    others = [it for it in conversations if any(turn.speaker == "customer" for turn in it.turns)]
+    others = [
+        (it, heard)
+        for it in conversations
+        if (heard := [i for i, turn in enumerate(it.turns) if turn.speaker == "customer"])
+    ]
     for conversation in conversations:
         for turn in conversation.turns:
             if Label.PARAPHRASE not in (turn.labels or ()):
                 continue
-            other = others[rng.integers(len(others))]
+            other, heard = others[rng.integers(len(others))]
             if other is conversation:
                 continue
-            customers = [index for index, it in enumerate(other.turns) if it.speaker == "customer"]
-            before = other.turns[: customers[rng.integers(len(customers))] + 1]
+            before = other.turns[: heard[rng.integers(len(heard))] + 1]
             kept = tuple(label for label in turn.labels or () if label == Label.OPEN_QUESTION)
-            last = replace(turn, start=None, end=None, labels=kept, unlabelled=(*turn.unlabelled, *_NEEDS_CONTEXT))
-            turns = (*(replace(it, start=None, end=None, labels=None) for it in before), last)
-            yield Conversation(turns, unlabelled=conversation.unlabelled)
+            last = replace(turn, labels=kept, unlabelled=(*turn.unlabelled, *_NEEDS_CONTEXT))
+            turns = (*(replace(it, labels=None) for it in before), last)
+            yield without_times(Conversation(turns, unlabelled=conversation.unlabelled))
